@@ -1,0 +1,73 @@
+"""Builds the extension: cffi glue over the C core, and the variants.
+
+The variants are compiled with the kernel's flags and nothing else, whatever
+Python or the environment would add; the rest of the core as extensions are.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from pagebench import compiler  # noqa: E402  (the path has to be set first)
+
+# sizeof(struct page) that the variants are built for: FACTS of 64-bit kernels.
+STRUCT_PAGES = (56, 64, 96)
+
+
+def commit() -> str:
+    """The commit that is being built, with a + if the tree differs from it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if (ROOT / ".git").exists() else ""
+
+
+class BuildExt(build_ext):
+    """build_ext that emits the glue and compiles the variants by their own flags."""
+
+    def build_extension(self, ext):  # type: ignore[no-untyped-def]
+        import cffi
+
+        scratch = Path(self.build_temp)
+        scratch.mkdir(parents=True, exist_ok=True)
+
+        header = (ROOT / "csrc" / "pagebench.h").read_text()
+        ffi = cffi.FFI()
+        ffi.cdef("".join(line for line in header.splitlines(True) if not line.startswith("#")))
+        ffi.set_source(ext.name, '#include "pagebench.h"')
+        glue = scratch / "glue.c"
+        ffi.emit_c_code(str(glue))
+        ext.sources.append(str(glue))
+
+        cc = shlex.split(os.environ.get("CC", "cc"))
+        flags = compiler.variant_cflags(cc)
+        for source in sorted((ROOT / "csrc" / "variants").glob("*.c")):
+            for size in STRUCT_PAGES:
+                output = scratch / f"{source.stem}-{size}.o"
+                sized = [f"-DPB_STRUCT_PAGE={size}", f"-DPB_SUFFIX=_{size}"]
+                compiler.compile_object(cc, [*flags, *sized], source, output)
+                ext.extra_objects.append(str(output))
+
+        quote = '"{}"'.format
+        ext.define_macros += [("PB_CFLAGS", quote(" ".join(flags))), ("PB_BUILT_COMMIT", quote(commit()))]
+        super().build_extension(ext)
+
+
+if __name__ == "__main__":
+    sys.exit("build.py is called by setuptools: build with `pyproject-build` or `pip install -e .`")

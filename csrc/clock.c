@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The machine's cheapest trustworthy clock, and core cycles without a PMU.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "clock.h"
+
+/* Back-to-back reads, in runs short enough to fit between interrupts. */
+#define CLOCK_READS 256
+#define CLOCK_RUNS 32
+
+/* The TSC where it is invariant (CPUID 8000_0007h, EDX bit 8). */
+uint32_t pb_clock_best(void)
+{
+#if defined(__x86_64__)
+	unsigned int eax, ebx, ecx, edx;
+
+	if (!__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) ||
+	    !(edx & (1 << 8)))
+		return PB_CLOCK_GETTIME;
+#endif
+	return PB_CLOCK_COUNTER;
+}
+
+/*
+ * Spins for @calibrate_ns, which also brings the core up to speed, and sets
+ * the clock's frequency, its step and what one read costs.
+ */
+int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret)
+{
+	struct pb_clock clock = { .kind = kind, .ticks_per_ns = 1 };
+	uint64_t start, first, now, last, step = UINT64_MAX, cost = UINT64_MAX;
+
+	if (kind > PB_CLOCK_GETTIME)
+		return -EINVAL;
+	start = pb_gettime();
+	first = pb_clock_read(&clock);
+	do {
+		now = pb_gettime();
+		last = pb_clock_read(&clock);
+	} while (now - start < calibrate_ns);
+	if (kind == PB_CLOCK_COUNTER) {
+		if (last <= first || now <= start)
+			return -ENODEV;
+		clock.ticks_per_ns = (double)(last - first) /
+				     (double)(now - start);
+	}
+	for (int run = 0; run < CLOCK_RUNS; run++) {
+		first = now = pb_clock_read(&clock);
+		for (int i = 0; i < CLOCK_READS; i++) {
+			last = pb_clock_read(&clock);
+			if (last != now && last - now < step)
+				step = last - now;
+			now = last;
+		}
+		/* The mean: a clock that moves in steps shows no single read's
+		 * cost.  The least of the means: nothing interrupted it. */
+		if ((now - first + CLOCK_READS / 2) / CLOCK_READS < cost)
+			cost = (now - first + CLOCK_READS / 2) / CLOCK_READS;
+	}
+	/* Where a read costs more than the clock's step, an upper bound. */
+	clock.granularity_ns = (double)step / clock.ticks_per_ns;
+	clock.cost_ticks = cost;
+	*ret = clock;
+	return 0;
+}
+
+#define ADD_4 "add %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\t"
+#define ADD_16 ADD_4 ADD_4 ADD_4 ADD_4
+
+/*
+ * Register to register: recent cores do add-immediate at rename, in no time.
+ * @n is rounded up to a multiple of 64.
+ */
+const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n)
+{
+	uintptr_t x = 0, zero = 0;
+
+	(void)offsets;
+	__asm__ volatile("" : "+r"(zero));
+	for (size_t i = 0; i < n; i += 64) {
+#if defined(__x86_64__)
+		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
+				 : "+r"(x) : "r"(zero) : "cc");
+#else
+#undef ADD_4
+#define ADD_4 "add %0, %0, %1\n\tadd %0, %0, %1\n\t" \
+	      "add %0, %0, %1\n\tadd %0, %0, %1\n\t"
+		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
+				 : "+r"(x) : "r"(zero));
+#endif
+	}
+	return (const char *)base + x;
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory for a memmap: reserved aligned, backed as asked, faulted in, then
+ * populated and verified through a variant, a folio at a time.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "pagebench.h"
+
+/*
+ * Aligned to @alignment (a power of two) and mapped from 4 KiB or, as far as
+ * transparent hugepages go, 2 MiB pages; every byte is written once.  What was
+ * obtained has to be read back by the caller.
+ */
+int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret)
+{
+	int advice = backing == PB_BACKING_2M ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+	void *base;
+	int err;
+
+	err = posix_memalign(&base, alignment, bytes);
+	if (err)
+		return -err;
+	if ((uintptr_t)base & (alignment - 1)) {
+		free(base);
+		return -EFAULT;
+	}
+	/* EINVAL: a kernel without THP.  4 KiB is then all there is. */
+	if (madvise(base, bytes, advice) && errno != EINVAL) {
+		err = -errno;
+		free(base);
+		return err;
+	}
+	memset(base, 0, bytes);
+	*ret = base;
+	return 0;
+}
+
+void pb_unreserve(void *base)
+{
+	free(base);
+}
+
+static void *page_at(const void *base, uint32_t offset)
+{
+	return (char *)base + (size_t)offset * 8;
+}
+
+void pb_memmap_populate(const struct pb_variant *variant, void *base,
+			const struct pb_folio *folios, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		variant->init_folio(page_at(base, folios[i].head),
+				    folios[i].order);
+}
+
+void pb_memmap_encode(const struct pb_variant *variant, void *base,
+		      const struct pb_folio *folios, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		variant->encode_folio(page_at(base, folios[i].head),
+				      folios[i].order);
+}
+
+void pb_memmap_verify(pb_probe_fn *run, const void *base,
+		      const uint32_t *offsets, const uint32_t *heads, size_t n,
+		      struct pb_verification *ret)
+{
+	*ret = (struct pb_verification){ 0 };
+	for (size_t i = 0; i < n; i++) {
+		const char *got = run(base, &offsets[i], 1);
+
+		if (got == page_at(base, heads[i]))
+			continue;
+		if (!ret->wrong++) {
+			ret->first = i;
+			ret->got = (intptr_t)got - (intptr_t)base;
+		}
+	}
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The whole API of the C core.  cffi reads this file with its '#' lines
+ * dropped, so it holds plain declarations only.
+ *
+ * Functions that can fail return 0 or -errno and leave their result in the
+ * last argument.  Nothing here allocates, prints or decides while it times.
+ */
+#ifndef PAGEBENCH_H
+#define PAGEBENCH_H
+
+#ifndef __KERNEL__
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+/*
+ * One lookup loop.  @offsets holds n >= 1 pages as byte distances from @base
+ * in units of 8 bytes: any struct page size, 32 GiB of reach.  Returns the
+ * result of the last lookup.
+ */
+typedef const void *pb_probe_fn(const void *base, const uint32_t *offsets,
+				size_t n);
+
+/* A probe and the bytes of its machine code, [start, end). */
+struct pb_probe {
+	const char *name;
+	pb_probe_fn *run;
+	const void *start;
+	const void *end;
+};
+
+/*
+ * Where, in a probe's machine code, the variant's own instructions begin
+ * (kind 0) and end (kind 1).  The address is that of the field plus where.
+ */
+struct pb_mark {
+	int32_t where;
+	int32_t kind;
+};
+
+/* A folio in a memmap: its head's offset in units of 8 bytes, its order. */
+struct pb_folio {
+	uint32_t head;
+	uint32_t order;
+};
+
+/*
+ * One compound_head() with its set_compound_head().  init_head() and
+ * init_tail() write a whole struct page, init_folio() a whole folio's,
+ * encode_folio() only the words that set_compound_head() writes.
+ */
+struct pb_variant {
+	const char *name;
+	const char *commit;
+	const char *subject;
+	const char *version;
+	uint32_t struct_page_bytes;
+	uint32_t probe_count;
+	const struct pb_probe *probes;
+	const struct pb_mark *marks;
+	const struct pb_mark *marks_end;
+	void (*init_head)(void *head, uint32_t order);
+	void (*init_tail)(void *tail, const void *head, uint32_t order);
+	void (*init_folio)(void *head, uint32_t order);
+	void (*encode_folio)(void *head, uint32_t order);
+};
+
+/* The built-in variants, in the order in which the linker found them. */
+size_t pb_variants(const struct pb_variant *const **ret);
+/* The compiler, flags and commit that this core was built with. */
+const char *pb_compiler(void);
+const char *pb_variant_cflags(void);
+const char *pb_built_commit(void);
+
+/* memmap.c */
+
+enum pb_backing { PB_BACKING_4K, PB_BACKING_2M };
+
+int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret);
+void pb_unreserve(void *base);
+void pb_memmap_populate(const struct pb_variant *variant, void *base,
+			const struct pb_folio *folios, size_t n);
+void pb_memmap_encode(const struct pb_variant *variant, void *base,
+		      const struct pb_folio *folios, size_t n);
+
+/* How many of n lookups went wrong, and the first of them. */
+struct pb_verification {
+	uint64_t wrong;
+	uint64_t first;
+	int64_t got;
+};
+
+void pb_memmap_verify(pb_probe_fn *run, const void *base,
+		      const uint32_t *offsets, const uint32_t *heads, size_t n,
+		      struct pb_verification *ret);
+
+/* placement.c */
+
+int pb_code_reserve(size_t bytes, void **ret);
+void pb_code_copy(void *to, const struct pb_probe *probe);
+int pb_code_seal(void *code, size_t bytes);
+void pb_code_unreserve(void *code, size_t bytes);
+
+/* clock.c */
+
+enum pb_clock_kind { PB_CLOCK_COUNTER, PB_CLOCK_GETTIME };
+
+struct pb_clock {
+	uint32_t kind;
+	double ticks_per_ns;
+	double granularity_ns;
+	uint64_t cost_ticks;
+};
+
+int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret);
+uint32_t pb_clock_best(void);
+/* A probe of n dependent register adds: n core cycles. */
+const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n);
+
+/* sampler.c */
+
+/*
+ * One entry of a schedule: run the lead-in untimed, then time the batch,
+ * which continues at offsets + lead_in.  The last three are written back.
+ */
+struct pb_sample {
+	pb_probe_fn *run;
+	const void *base;
+	const uint32_t *offsets;
+	uint32_t lead_in;
+	uint32_t lookups;
+	uint64_t ticks;
+	const void *last;
+	uint64_t switches;
+};
+
+int pb_sampler_run(const struct pb_clock *clock, struct pb_sample *samples,
+		   size_t n);
+int pb_pin(uint32_t cpu);
+
+#endif

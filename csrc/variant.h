@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The template: a compound_head()/set_compound_head() pair in, a struct
+ * pb_variant with every probe out.  Included last by a translation unit that
+ * has defined
+ *
+ *	PB_ID		an identifier, as in pointer_branch
+ *	PB_NAME		the name, as in "pointer-branch"
+ *	PB_COMMIT, PB_SUBJECT, PB_VERSION	where the pair comes from
+ *	struct page, PG_head, compound_head(), set_compound_head()
+ *
+ * It assumes no particular struct page: a kernel tree's comes the same way.
+ */
+#include "pagebench.h"
+
+/* Tells the same variant over struct pages of several sizes apart. */
+#ifndef PB_SUFFIX
+#define PB_SUFFIX
+#endif
+
+#ifndef pb_set_compound_head
+#define pb_set_compound_head(tail, head, order) \
+	set_compound_head(tail, head, order)
+#endif
+
+#define PB_CAT_(a, b) a##b
+#define PB_CAT(a, b) PB_CAT_(a, b)
+#define PB_STR_(a) #a
+#define PB_STR(a) PB_STR_(a)
+#define PB_SYMBOL(what) \
+	PB_CAT(PB_CAT(PB_CAT(PB_CAT(pb_, PB_ID), PB_SUFFIX), _), what)
+#define PB_HIDDEN __attribute__((visibility("hidden")))
+
+#define PB_FIELD(at, type, member) \
+	(*(volatile type *)((char *)(at) + offsetof(struct page, member)))
+
+/*
+ * Emits no instruction.  Notes the current place in the section pb_marks and,
+ * claiming to change @x, keeps the compiler from computing across it, from
+ * hoisting what follows out of the loop and from folding two lookups into one.
+ */
+#define PB_MARK(kind, x)                                                       \
+	__asm__ volatile(".Lpb_mark_%=:\n\t"                                   \
+			 ".pushsection pb_marks, \"a\"\n\t"                    \
+			 ".balign 4\n\t"                                       \
+			 ".long .Lpb_mark_%= - ., " #kind "\n\t"               \
+			 ".popsection"                                         \
+			 : "+r"(x))
+
+/*
+ * A zero that depends on @x: and-immediate is one cycle and, unlike xor, no
+ * core knows that its result is always the same.
+ */
+#if defined(__x86_64__)
+#define PB_ZERO(x) __asm__ volatile("andq $0, %0" : "+r"(x) : : "cc")
+#elif defined(__aarch64__)
+#define PB_ZERO(x) __asm__ volatile("and %0, %0, xzr" : "+r"(x))
+#else
+#error "pagebench knows x86-64 and aarch64"
+#endif
+
+/* page_ref_inc(), page_ref_dec(): inline, fully ordered where the CPU is. */
+#if defined(__x86_64__)
+#define PB_ATOMIC_ADD(p, n) \
+	__asm__ volatile("lock addl %1, %0" : "+m"(*(p)) : "i"(n) : "cc")
+#else
+#define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
+#endif
+
+/*
+ * Generates one probe: the machine code is the same around every variant, and
+ * has a section of its own so that the linker gives us its first and last
+ * byte.  BEFORE sees @page, AFTER sees @head; both see @link, zero at first,
+ * which is how one lookup comes to depend on the one before.  For chain:
+ *
+ *	do {
+ *		page = base + *offsets * 8;
+ *		page += link;
+ *		head = compound_head(page);
+ *		link = head & 0;
+ *	} while (++offsets != end);
+ *	return head;
+ */
+#define PB_PROBE(probe, BEFORE, AFTER)                                         \
+	PB_HIDDEN extern const char                                            \
+		PB_CAT(__start_, PB_SYMBOL(probe))[];                          \
+	PB_HIDDEN extern const char                                            \
+		PB_CAT(__stop_, PB_SYMBOL(probe))[];                           \
+	PB_HIDDEN __attribute__((noinline, section(PB_STR(PB_SYMBOL(probe))))) \
+	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \
+					    const uint32_t *offsets,           \
+					    size_t n);                         \
+	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \
+					    const uint32_t *offsets, size_t n) \
+	{                                                                      \
+		const uint32_t *end = offsets + n;                             \
+		unsigned long link = 0;                                        \
+		const struct page *page;                                       \
+		struct page *head;                                             \
+                                                                               \
+		do {                                                           \
+			page = (const void *)((const char *)base +             \
+					      (unsigned long)*offsets * 8);    \
+			BEFORE;                                                \
+			PB_MARK(0, page);                                      \
+			head = (struct page *)compound_head(page);             \
+			PB_MARK(1, head);                                      \
+			AFTER;                                                 \
+		} while (++offsets != end);                                    \
+		(void)link;                                                    \
+		return head;                                                   \
+	}
+
+#define PB_LINK_IN                                                 \
+	do {                                                       \
+		__asm__ volatile("" : "+r"(page)); /* add last */  \
+		page = (const void *)((const char *)page + link);  \
+	} while (0)
+
+#define PB_LINK_OUT(value)                       \
+	do {                                     \
+		link = (unsigned long)(value);   \
+		PB_ZERO(link);                   \
+	} while (0)
+
+PB_PROBE(lookup, , )
+PB_PROBE(chain, PB_LINK_IN, PB_LINK_OUT(head))
+PB_PROBE(flags, PB_LINK_IN, PB_LINK_OUT(PB_FIELD(head, unsigned long, flags)))
+PB_PROBE(get, , PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), 1);
+	 PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), -1))
+
+#define PB_ROW(probe)                                        \
+	{ #probe, PB_SYMBOL(probe##_loop),                   \
+	  PB_CAT(__start_, PB_SYMBOL(probe)),                \
+	  PB_CAT(__stop_, PB_SYMBOL(probe)) }
+
+static const struct pb_probe pb_probes[] = {
+	PB_ROW(lookup),
+	PB_ROW(chain),
+	PB_ROW(flags),
+	PB_ROW(get),
+};
+
+/* Every field that a probe reads or writes; the rest of the page is zero. */
+static __always_inline void pb_clear_page_struct(void *page)
+{
+	unsigned long *word = page;
+	unsigned int i;
+
+#pragma GCC unroll 16
+	for (i = 0; i < sizeof(struct page) / sizeof(*word); i++)
+		word[i] = 0;
+	PB_FIELD(page, int, _mapcount) = -1;
+}
+
+static void pb_init_head(void *head, uint32_t order)
+{
+	pb_clear_page_struct(head);
+	if (order)
+		PB_FIELD(head, unsigned long, flags) = 1UL << PG_head;
+	/* An empty lru: what stands there in a head is even. */
+	((volatile unsigned long *)head)[1] = (unsigned long)head + 8;
+	PB_FIELD(head, int, _refcount) = 1;
+}
+
+static __always_inline void pb_write_tail(void *tail, const void *head,
+					  uint32_t order)
+{
+	pb_clear_page_struct(tail);
+	pb_set_compound_head((struct page *)tail, (struct page *)head, order);
+}
+
+static void pb_init_tail(void *tail, const void *head, uint32_t order)
+{
+	pb_write_tail(tail, head, order);
+}
+
+static void pb_init_folio(void *head, uint32_t order)
+{
+	struct page *page = head, *end = page + (1UL << order);
+
+	pb_init_head(head, order);
+	while (++page != end)
+		pb_write_tail(page, head, order);
+}
+
+static void pb_encode_folio(void *head, uint32_t order)
+{
+	struct page *page = head, *end = page + (1UL << order);
+
+	while (++page != end)
+		pb_set_compound_head(page, (struct page *)head, order);
+}
+
+PB_HIDDEN extern const struct pb_mark __start_pb_marks[];
+PB_HIDDEN extern const struct pb_mark __stop_pb_marks[];
+
+#ifndef PB_EXPORT
+#define PB_EXPORT static
+#endif
+
+PB_EXPORT const struct pb_variant pb_variant = {
+	.name = PB_NAME,
+	.commit = PB_COMMIT,
+	.subject = PB_SUBJECT,
+	.version = PB_VERSION,
+	.struct_page_bytes = sizeof(struct page),
+	.probe_count = sizeof(pb_probes) / sizeof(pb_probes[0]),
+	.probes = pb_probes,
+	.marks = __start_pb_marks,
+	.marks_end = __stop_pb_marks,
+	.init_head = pb_init_head,
+	.init_tail = pb_init_tail,
+	.init_folio = pb_init_folio,
+	.encode_folio = pb_encode_folio,
+};
+
+/* The registry: pb_variants() walks this section. */
+static const struct pb_variant *pb_registered
+	__attribute__((used, section("pb_registry"))) = &pb_variant;

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "../page.h"
+
+#define PB_ID branchless
+#define PB_NAME "branchless"
+#define PB_COMMIT "66b2a3d9ae46"
+#define PB_SUBJECT "mm: remove the branch from compound_head()"
+#define PB_VERSION "v7.1 and later"
+
+static __always_inline const struct page *
+compound_head(const struct page *page)
+{
+	unsigned long info = READ_ONCE(page->compound_info);
+	unsigned long mask;
+
+	if (!compound_info_has_mask()) {
+		if (info & 1)
+			return (const struct page *)(info - 1);
+		return page;
+	}
+	/* Non-tail: all ones.  Tail: zero, then the mask with its bit 0. */
+	mask = (info & 1) - 1;
+	mask |= info;
+	return (const struct page *)((unsigned long)page & mask);
+}
+
+static __always_inline void set_compound_head(struct page *tail,
+					      const struct page *head,
+					      unsigned int order)
+{
+	set_compound_mask(tail, head, order);
+}
+
+#include "../variant.h"

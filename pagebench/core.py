@@ -1,0 +1,325 @@
+"""The C core, with lifetimes and exceptions.
+
+The only importer of the extension.  Addresses are plain integers: what may be
+done with them is C's business, how long they live is this module's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench.errors import PagebenchError
+
+try:
+    from pagebench._core import ffi as _ffi
+    from pagebench._core import lib as _lib
+except ImportError as _error:
+    raise PagebenchError(
+        "this copy of pagebench has no compiled core: install it with `pip install -e .` at its root, "
+        f"or leave that directory ({_error})"
+    ) from _error
+
+ffi: Any = _ffi
+lib: Any = _lib
+
+Offsets = npt.NDArray[np.uint32]
+
+# Offsets that probes take count units of this many bytes.
+OFFSET_UNIT = 8
+
+# struct pb_folio, struct pb_sample
+FOLIO_DTYPE = np.dtype([("head", np.uint32), ("order", np.uint32)])
+SAMPLE_DTYPE = np.dtype(
+    [
+        ("run", np.uint64),
+        ("base", np.uint64),
+        ("offsets", np.uint64),
+        ("lead_in", np.uint32),
+        ("lookups", np.uint32),
+        ("ticks", np.uint64),
+        ("last", np.uint64),
+        ("switches", np.uint64),
+    ]
+)
+assert SAMPLE_DTYPE.itemsize == ffi.sizeof("struct pb_sample")
+assert FOLIO_DTYPE.itemsize == ffi.sizeof("struct pb_folio")
+
+
+def _address(cdata: Any) -> int:
+    return int(ffi.cast("uintptr_t", cdata))
+
+
+def _text(cdata: Any) -> str:
+    return str(ffi.string(cdata).decode())
+
+
+def _check(result: int, doing: str) -> None:
+    """Turn a -errno into an OSError that says what was being done."""
+    if result:
+        raise OSError(-result, f"{doing}: {os.strerror(-result)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One timed loop of one variant.
+
+    ``variant_code`` is where, in bytes from ``start``, the variant's own
+    instructions begin and end (``(begin, end)``, the marks of variant.h).
+    """
+
+    name: str
+    run: int
+    start: int
+    code: bytes
+    variant_code: tuple[int, int]
+    cdata: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A ``struct pb_variant``: a compound_head() with its probes."""
+
+    name: str
+    commit: str
+    subject: str
+    version: str
+    struct_page_bytes: int
+    probes: Mapping[str, Probe]
+    cdata: Any
+
+
+def _probe(variant: Any, row: Any) -> Probe:
+    start, end = _address(row.start), _address(row.end)
+    marks: dict[int, int] = {}
+    for i in range(variant.marks_end - variant.marks):
+        mark = variant.marks[i]
+        where = _address(variant.marks + i) + mark.where
+        if start <= where <= end:
+            if mark.kind in marks:
+                raise PagebenchError(
+                    f"the compiler duplicated the loop {_text(row.name)} of {_text(variant.name)}: "
+                    "what is the variant's and what is the harness cannot be told apart"
+                )
+            marks[mark.kind] = where - start
+    return Probe(
+        name=_text(row.name),
+        run=_address(row.run),
+        start=start,
+        code=bytes(ffi.buffer(row.start, end - start)),
+        variant_code=(marks[0], marks[1]),
+        cdata=ffi.addressof(row),
+    )
+
+
+def wrap_variant(cdata: Any) -> Variant:
+    """A Variant over a ``const struct pb_variant *``, which has to outlive it."""
+    probes = [_probe(cdata, cdata.probes[i]) for i in range(cdata.probe_count)]
+    return Variant(
+        name=_text(cdata.name),
+        commit=_text(cdata.commit),
+        subject=_text(cdata.subject),
+        version=_text(cdata.version),
+        struct_page_bytes=cdata.struct_page_bytes,
+        probes={probe.name: probe for probe in probes},
+        cdata=cdata,
+    )
+
+
+@cache
+def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
+    """The variants of the core over struct pages of that size, by name."""
+    table = ffi.new("const struct pb_variant *const **")
+    count = lib.pb_variants(table)
+    found = [wrap_variant(table[0][i]) for i in range(count) if table[0][i].struct_page_bytes == struct_page_bytes]
+    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+
+
+def compiler() -> str:
+    """The compiler that the core was built with."""
+    return _text(lib.pb_compiler())
+
+
+def variant_cflags() -> str:
+    """The flags that the variants of the core were compiled with."""
+    return _text(lib.pb_variant_cflags())
+
+
+def built_commit() -> str:
+    """The commit that the core was built from; empty outside a checkout."""
+    return _text(lib.pb_built_commit())
+
+
+class Reservation:
+    """Aligned memory, faulted in, for memmaps; a context manager.
+
+    ``bytes`` are mapped from ``backing`` ("2m" or "4k") as far as the machine
+    goes along: :func:`pagebench.machine.backing_obtained` reads back what came.
+    Raises OSError when it cannot be had.
+    """
+
+    def __init__(self, size: int, alignment: int, backing: str) -> None:
+        pages = {"4k": lib.PB_BACKING_4K, "2m": lib.PB_BACKING_2M}[backing]
+        ret = ffi.new("void **")
+        _check(lib.pb_reserve(size, alignment, pages, ret), f"reserving {size} bytes aligned to {alignment}")
+        self._base: Any = ret[0]
+        self.base = _address(ret[0])
+        self.size = size
+        self.backing = backing
+
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """A copy of ``size`` bytes at ``offset``."""
+        if not 0 <= offset <= offset + size <= self.size:
+            raise IndexError(f"{size} bytes at {offset} are outside the {self.size} bytes reserved")
+        return bytes(ffi.buffer(self._base + offset, size))
+
+    def close(self) -> None:
+        """Give the memory back.  A second call does nothing."""
+        if self._base is not None:
+            lib.pb_unreserve(self._base)
+            self._base = None
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _array(ctype: str, array: npt.NDArray[Any]) -> Any:
+    return ffi.from_buffer(ctype, array)
+
+
+def _pointer(address: int) -> Any:
+    return ffi.cast("void *", address)
+
+
+def populate(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
+    """Write the memmap of ``folios`` (FOLIO_DTYPE) at ``base``, whole struct pages."""
+    lib.pb_memmap_populate(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
+
+
+def encode(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
+    """Write only what ``set_compound_head()`` writes."""
+    lib.pb_memmap_encode(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How many lookups went wrong; the first one's index, and its result.
+
+    ``got`` is the result's distance from the base in bytes.
+    """
+
+    wrong: int
+    first: int
+    got: int
+
+
+def verify(run: int, base: int, offsets: Offsets, heads: Offsets) -> Verification:
+    """Look every page up through the loop at ``run``, one at a time.
+
+    ``offsets`` and ``heads`` have one entry a lookup, in units of 8 bytes.
+    """
+    ret = ffi.new("struct pb_verification *")
+    lib.pb_memmap_verify(
+        ffi.cast("pb_probe_fn *", run),
+        _pointer(base),
+        _array("uint32_t[]", offsets),
+        _array("uint32_t[]", heads),
+        len(offsets),
+        ret,
+    )
+    return Verification(ret.wrong, ret.first, ret.got)
+
+
+class CodeArena:
+    """Executable memory for copies of probes; a context manager.
+
+    ``place`` is asked, for a probe and the bytes already used, at which byte
+    the next copy starts.  Raises OSError where a mapping may not be made
+    executable.
+    """
+
+    def __init__(self, size: int) -> None:
+        ret = ffi.new("void **")
+        _check(lib.pb_code_reserve(size, ret), f"reserving {size} bytes for code")
+        self._code: Any = ret[0]
+        self.size = size
+        self.base = _address(ret[0])
+
+    def copy(self, probe: Probe, offset: int) -> int:
+        """Copy a probe to ``offset`` and return the address of its function."""
+        if not 0 <= offset <= self.size - len(probe.code):
+            raise IndexError(f"{len(probe.code)} bytes of code at {offset} are outside the arena's {self.size}")
+        lib.pb_code_copy(self._code + offset, probe.cdata)
+        return self.base + offset + probe.run - probe.start
+
+    def seal(self) -> None:
+        """Make the arena executable, and read-only from then on."""
+        _check(lib.pb_code_seal(self._code, self.size), "making copies of the timed loops executable")
+
+    def holds(self, probe: Probe, run: int) -> bool:
+        """Whether the copy whose function is at ``run`` is the probe's code, byte by byte."""
+        offset = run - (probe.run - probe.start) - self.base
+        return bytes(ffi.buffer(self._code + offset, len(probe.code))) == probe.code
+
+    def close(self) -> None:
+        """Unmap.  A second call does nothing."""
+        if self._code is not None:
+            lib.pb_code_unreserve(self._code, self.size)
+            self._code = None
+
+    def __enter__(self) -> CodeArena:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class Clock:
+    """The machine's cheapest trustworthy clock, calibrated by spinning.
+
+    ``kind`` is "counter" (the TSC, where invariant, or CNTVCT) or "gettime"
+    (CLOCK_MONOTONIC_RAW); the best there is by default.
+    """
+
+    KINDS = ("counter", "gettime")
+
+    def __init__(self, calibrate_ns: int = 100_000_000, kind: str | None = None) -> None:
+        self.cdata = ffi.new("struct pb_clock *")
+        number = lib.pb_clock_best() if kind is None else self.KINDS.index(kind)
+        _check(lib.pb_clock_init(number, calibrate_ns, self.cdata), "calibrating the clock")
+        self.kind = self.KINDS[number]
+        self.ticks_per_ns: float = self.cdata.ticks_per_ns
+        self.granularity_ns: float = self.cdata.granularity_ns
+        self.cost_ns: float = self.cdata.cost_ticks / self.ticks_per_ns
+
+
+# The address of a probe that takes one core cycle per "lookup".
+CORE_CYCLES: int = _address(ffi.addressof(lib, "pb_core_cycles"))
+
+
+def run_samples(clock: Clock, samples: npt.NDArray[Any]) -> None:
+    """Run a schedule (SAMPLE_DTYPE) and write ticks, last results and context switches into it.
+
+    Every address in it has to be alive.  Raises OSError for a batch of no lookups.
+    """
+    _check(
+        lib.pb_sampler_run(clock.cdata, _array("struct pb_sample[]", samples), len(samples)),
+        "a batch without lookups",
+    )
+
+
+def pin(cpu: int) -> None:
+    """Keep this thread on one CPU.  Raises OSError where that is not allowed."""
+    _check(lib.pb_pin(cpu), f"pinning to CPU {cpu}")
+
+
