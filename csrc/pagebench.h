@@ -139,4 +139,38 @@ int pb_sampler_run(const struct pb_clock *clock, struct pb_sample *samples,
 		   size_t n);
 int pb_pin(uint32_t cpu);
 
+/* counters.c */
+
+enum pb_event {
+	PB_EVENT_CYCLES,
+	PB_EVENT_INSTRUCTIONS,
+	PB_EVENT_BRANCH_MISSES,
+	PB_EVENT_L1D_MISSES,
+	PB_EVENT_LLC_MISSES,
+	PB_EVENT_DTLB_MISSES,
+	PB_EVENTS
+};
+
+/* A perf_event group led by cycles; fd -1 and id 0 for events refused. */
+struct pb_counters {
+	int32_t fd[PB_EVENTS];
+	uint64_t id[PB_EVENTS];
+};
+
+/* One batch's counts; bit i of valid says whether value[i] is one. */
+struct pb_counts {
+	uint64_t value[PB_EVENTS];
+	uint64_t enabled_ns;
+	uint64_t running_ns;
+	uint32_t valid;
+};
+
+int pb_counters_init(struct pb_counters *ret);
+void pb_counters_deinit(struct pb_counters *counters);
+int pb_counters_run(const struct pb_counters *counters,
+		    struct pb_sample *sample, struct pb_counts *ret);
+int pb_counters_parse(const struct pb_counters *counters,
+		      const uint64_t *buffer, size_t words,
+		      struct pb_counts *ret);
+
 #endif

@@ -1,0 +1,7 @@
+"""``python -m pagebench``."""
+
+import sys
+
+from pagebench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,256 @@
+"""The command line: options in, words out.  Nothing is decided here.
+
+Commands import what they need when they run, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pagebench import __version__
+from pagebench.errors import PagebenchError
+
+EPILOG = """\
+examples:
+  python -m pagebench run
+      the main question in about a minute: report, raw data, plots
+  python -m pagebench run --quick
+      ten seconds, latency in L1 and L2 only
+  python -m pagebench run --contenders pointer-branch,branchless \\
+      --orders 9 --footprints l1,dram --patterns random,tails
+      the first contender is the reference; axes that are not named keep
+      the default run's
+  python -m pagebench show FILE --format json
+      the summary of a result file, for machines
+  python -m pagebench asm branchless --probe chain
+      the machine code that is timed
+
+exit codes: 0 done; 1 a gate failed; 2 usage or input; 3 inconclusive where a
+verdict was asked for; 4 a self-test failed; 130 interrupted (what was
+measured is kept)
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what main() prints."""
+        raise PagebenchError(f"{message} (see `{self.prog} --help`)")
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError("an empty list or name: give names separated by commas")
+    return names
+
+
+def _orders(text: str) -> list[int]:
+    try:
+        return [int(order) for order in _names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of orders: write it as 0,2,9") from None
+
+
+def _at_least(least: int):  # type: ignore[no-untyped-def]
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is too small: give {least} or more")
+        return value
+
+    return number
+
+
+def _margin(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of core cycles above 0")
+    return value
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="pagebench",
+        description="What compound_head() costs: pointer and mask encodings of tail pages, measured.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="the version and commit, and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    run = commands.add_parser("run", help="measure, report, leave raw data and plots", description="Measure and report.")
+    run.add_argument("-o", "--output", type=Path, metavar="FILE", help="result file; default: a new one in pagebench-results/")
+    run.add_argument("--resume", type=Path, metavar="FILE", help="go on with an interrupted run; takes its options from FILE")
+    extent = run.add_mutually_exclusive_group()
+    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="some ten seconds: chain in L1 and L2")
+    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="all patterns and probes: many minutes")
+    run.add_argument("--contenders", type=_names, metavar="LIST", help="variant[@layout[:backing]],…; the first is the reference")
+    run.add_argument("--orders", type=_orders, metavar="LIST", help="folio orders, as in 0,2,4,9")
+    run.add_argument("--footprints", type=_names, metavar="LIST", help="16K,256K,… or l1,l2,l3,dram")
+    run.add_argument("--patterns", type=_names, metavar="LIST", help="random,heads,tails,mixed[:SHARE],scan")
+    run.add_argument("--probes", type=_names, metavar="LIST", help="lookup,chain,flags,get")
+    run.add_argument("--rounds", type=_at_least(7), metavar="N", help="rounds in each process (63)")
+    run.add_argument("--processes", type=_at_least(2), metavar="N", help="worker processes, one at a time (24)")
+    run.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded")
+    run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
+    run.add_argument("--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles (0.25)")
+    run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
+    run.set_defaults(extent="default")
+
+    show = commands.add_parser("show", help="the report of a result file", description="The report of a result file.")
+    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("--format", choices=("text", "json"), default="text")
+    show.add_argument("--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles")
+
+    plot = commands.add_parser("plot", help="PNG and SVG of a result file", description="PNG and SVG of a result file.")
+    plot.add_argument("file", type=Path, metavar="FILE")
+    plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
+
+    asm = commands.add_parser("asm", help="the machine code that is timed", description="The machine code that is timed.")
+    asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
+    asm.add_argument("--probe", default="chain", metavar="PROBE", help="lookup, chain (default), flags, get")
+
+    commands.add_parser("list", help="variants, layouts, patterns, probes", description="What there is to measure.")
+    return top
+
+
+def _print(text: str) -> None:
+    """To standard output, which someone may have closed, as in ``| head``."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _run(args: argparse.Namespace) -> None:
+    from pagebench import session
+
+    if args.resume:
+        given = [f"--{name}" for name in ("contenders", "orders", "footprints", "patterns", "probes", "rounds", "processes", "seed", "cpu", "margin", "output") if getattr(args, name) is not None]
+        if args.extent != "default":
+            given.append(f"--{args.extent}")
+        if given:
+            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {', '.join(given)}")
+        path = session.resume(args.resume)
+    else:
+        asked = {
+            name: value
+            for name in ("contenders", "orders", "footprints", "patterns", "probes", "rounds", "processes", "seed", "cpu", "extent")
+            if (value := getattr(args, name)) is not None
+        }
+        if args.margin is not None:
+            asked["margin_cycles"] = args.margin
+        path = session.start(asked, args.output, _command(args))
+    from pagebench import results, summary
+    from pagebench.report import text
+
+    found = summary.summarise(results.read(path))
+    _print(text.render(found))
+    _print(f"\nraw data: {path}")
+    if not args.no_plots:
+        for file in _save_plots(found, path.parent, path.stem):
+            if file.suffix == ".png":
+                _print(f"plot:     {file} (and .svg)")
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    """The options that decide what is measured, as they were typed."""
+    words = []
+    if args.extent != "default":
+        words.append(f"--{args.extent}")
+    for name in ("contenders", "orders", "footprints", "patterns", "probes"):
+        if (value := getattr(args, name)) is not None:
+            words += [f"--{name}", ",".join(map(str, value))]
+    for name in ("rounds", "processes", "margin"):
+        if (value := getattr(args, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Path]:
+    from pagebench.report import plots
+
+    try:
+        return plots.save(plots.figures(found), directory, stem)
+    except OSError as error:
+        raise PagebenchError(f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`") from error
+
+
+def _show(args: argparse.Namespace) -> None:
+    from pagebench import results, summary
+
+    found = summary.summarise(results.read(args.file), args.margin)
+    if args.format == "json":
+        import json
+
+        _print(json.dumps(found, indent=1))
+    else:
+        from pagebench.report import text
+
+        _print(text.render(found))
+
+
+def _plot(args: argparse.Namespace) -> None:
+    from pagebench import results, summary
+
+    found = summary.summarise(results.read(args.file))
+    for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
+        _print(str(path))
+
+
+def _asm(args: argparse.Namespace) -> None:
+    from pagebench import asm, core, variants
+    from pagebench.plan import PROBES
+    from pagebench.report import listing
+
+    if args.probe not in PROBES:
+        raise variants.nearest(args.probe, PROBES, "probe")
+    chosen = [variants.find(args.variant)] if args.variant else list(core.built_in_variants().values())
+    for variant in chosen:
+        _print(listing.render(variant, args.probe, asm.analyse(variant.probes[args.probe])))
+
+
+def _list(args: argparse.Namespace) -> None:
+    from pagebench.report import catalogue
+
+    _print(catalogue.render())
+
+
+COMMANDS = {"run": _run, "show": _show, "plot": _plot, "asm": _asm, "list": _list}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    try:
+        args = parser().parse_args(argv)
+        if args.version:
+            from pagebench import tool
+
+            _print(f"pagebench {__version__} ({tool.commit() or 'unknown commit'})")
+        elif args.command is None:
+            raise PagebenchError("name a command, as in `python -m pagebench run` (see --help)")
+        else:
+            COMMANDS[args.command](args)
+    except PagebenchError as error:
+        print(f"pagebench: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("pagebench: interrupted", file=sys.stderr)
+        return 130
+    return 0
+

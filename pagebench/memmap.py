@@ -1,0 +1,119 @@
+"""Memmaps: which folios they cover and what memory that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench import core
+from pagebench.errors import PagebenchError
+from pagebench.units import MIB, format_size
+
+PAGE_SIZE = 4096
+BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB}
+# With 4 KiB pages and hugetlb: 16 GiB (FACTS: section 3).
+MAX_FOLIO_ORDER = 22
+# What 32-bit offsets in units of 8 bytes reach.
+MAX_BYTES = core.OFFSET_UNIT << 32
+
+
+@dataclass(frozen=True)
+class FolioMap:
+    """The folios that a memmap covers: heads' pfns (from 0) and orders.
+
+    ``pfns`` and ``orders`` are int64 arrays of one length, ascending and
+    without holes being required.  Every folio is naturally aligned.
+    """
+
+    struct_page_bytes: int
+    pfns: npt.NDArray[np.int64]
+    orders: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.pfns):
+            raise PagebenchError("a memmap needs at least one folio")
+        if self.orders.min() < 0 or self.orders.max() > MAX_FOLIO_ORDER:
+            raise PagebenchError(f"folio orders go from 0 to {MAX_FOLIO_ORDER}")
+        if np.any(self.pfns % (1 << self.orders)):
+            raise PagebenchError("a folio's head pfn is a multiple of its number of pages")
+        if np.any(self.pfns[1:] < (self.pfns + (1 << self.orders))[:-1]):
+            raise PagebenchError("folios must ascend by pfn and not overlap")
+        if self.bytes > MAX_BYTES:
+            raise PagebenchError(f"a memmap of {format_size(self.bytes)} is beyond {format_size(MAX_BYTES)}")
+
+    @classmethod
+    def of(cls, struct_page_bytes: int, folios: Sequence[tuple[int, int]]) -> FolioMap:
+        """From (head pfn, order) pairs."""
+        array = np.array(folios, np.int64).reshape(-1, 2)
+        return cls(struct_page_bytes, array[:, 0], array[:, 1])
+
+    @classmethod
+    def uniform(cls, order: int, footprint_bytes: int, struct_page_bytes: int = 64) -> FolioMap:
+        """As many folios of one order as the footprint holds, and at least one."""
+        count = max(1, footprint_bytes // (struct_page_bytes << order))
+        return cls(struct_page_bytes, np.arange(count, dtype=np.int64) << order, np.full(count, order, np.int64))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of struct pages from pfn 0 to the last folio's end."""
+        return int((self.pfns[-1] + (1 << self.orders[-1])) * self.struct_page_bytes)
+
+    @property
+    def alignment(self) -> int:
+        """The alignment in bytes that a mask needs, and PAGE_SIZE at least.
+
+        Where struct pages are no power of two there is no mask to serve.
+        """
+        if self.struct_page_bytes & (self.struct_page_bytes - 1):
+            return PAGE_SIZE
+        return max(PAGE_SIZE, self.struct_page_bytes << int(self.orders.max()))
+
+    @cached_property
+    def folios(self) -> npt.NDArray[np.void]:
+        """The folios as the core takes them (core.FOLIO_DTYPE)."""
+        folios = np.empty(len(self.pfns), core.FOLIO_DTYPE)
+        folios["head"] = self.offsets_of(self.pfns)
+        folios["order"] = self.orders
+        return folios
+
+    def offsets_of(self, pfns: npt.NDArray[np.int64]) -> core.Offsets:
+        """Where the struct pages of these pfns are, in units of 8 bytes."""
+        return (pfns * (self.struct_page_bytes // core.OFFSET_UNIT)).astype(np.uint32)
+
+    @cached_property
+    def page_pfns(self) -> npt.NDArray[np.int64]:
+        """Every page of every folio, ascending."""
+        sizes = 1 << self.orders
+        starts = np.cumsum(sizes) - sizes
+        return np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(self.pfns - starts, sizes)
+
+    @cached_property
+    def page_heads(self) -> npt.NDArray[np.int64]:
+        """The head's pfn of every page in ``page_pfns``."""
+        return np.repeat(self.pfns, 1 << self.orders)
+
+    def heads_of(self, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The pfn of the head that geometry dictates, for any of the pages."""
+        return self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1]
+
+
+def reserved_bytes(needed: int, backing: str) -> int:
+    """A memmap's length, rounded up to whole pages of its backing."""
+    page = BACKING_BYTES[backing]
+    return -(-needed // page) * page
+
+
+def check_fits(needed: int, available: int | None) -> None:
+    """Refuse, before anything is allocated, what does not fit free memory.
+
+    Both in bytes.  Raises PagebenchError with both numbers.
+    """
+    if available is not None and needed > available:
+        raise PagebenchError(
+            f"the memmaps need {format_size(needed)} and {format_size(available)} of memory are free: "
+            "choose smaller footprints or orders"
+        )

@@ -1,0 +1,1 @@
+"""What a run says, in words and pictures: each module takes a summary, returns a string or a figure."""

@@ -1,0 +1,25 @@
+"""What there is to measure: a line for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pagebench import asm, core, patterns, plan
+
+
+def render() -> str:
+    """Variants with the forms their compiler gave them, layouts, patterns, probes."""
+    lines = []
+    for variant in core.built_in_variants().values():
+        form = asm.analyse(variant.probes["chain"]).form
+        origin = ", ".join(part for part in (variant.version, variant.commit) if part)
+        lines.append(f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else ""))
+    sections: list[tuple[str, Mapping[str, str]]] = [
+        ("layouts", plan.LAYOUTS),
+        ("patterns", patterns.PATTERNS),
+        ("probes", plan.PROBES),
+    ]
+    text = ["variants (as compiled here)", *lines]
+    for title, table in sections:
+        text += ["", title, *(f"  {name:15} {meaning}" for name, meaning in table.items())]
+    return "\n".join(text) + "\n"

@@ -1,0 +1,369 @@
+"""The text report: 75 columns, ASCII, ready for a mail."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pagebench.units import format_size
+
+WIDTH = 75
+# Differences in a table beside its label, harness and reference columns.
+COLUMNS = 4
+CELL = 13
+ZAP_LOOKUPS = 512
+
+MARKS = {"faster": "*", "slower": "*", "equivalent": "=", "inconclusive": "?"}
+LEVELS = {"l1": "L1", "l2": "L2", "l3": "L3", "dram": "DRAM"}
+
+LIMITS = (
+    "Not seen from user space: kernel mappings of the vmemmap, contention for "
+    "_refcount between CPUs, NUMA (a shared tail may be remote) and, in a VM, "
+    "what nested paging adds to a TLB miss."
+)
+
+Cell = Mapping[str, Any]
+
+
+def _decimals(ns: float) -> int:
+    """Digits after the point that fit the column and the noise."""
+    return 3 if abs(ns) < 10 else 2 if abs(ns) < 100 else 1
+
+
+def _ns(value: float | None, width: int) -> str:
+    if value is None:
+        return "-".rjust(width)
+    decimals = min(_decimals(value), max(0, width - 3))
+    return f"{value:.{decimals}f}".rjust(width)
+
+
+def _difference(cell: Cell | None) -> str:
+    """``+0.501+-.002*``: estimate, half of the interval, verdict."""
+    if cell is None:
+        return "-".rjust(CELL)
+    ns = cell["difference"]["ns"]
+    estimate, low, high = ns["estimate"], ns["low"], ns["high"]
+    mark = MARKS[cell["verdict"]]
+    if estimate is None:
+        return "no data".rjust(CELL)
+    if low is None or high is None:
+        return f"{estimate:+.{_decimals(estimate)}f}+-inf{mark}".rjust(CELL)
+    half = max(estimate - low, high - estimate)
+    decimals = _decimals(max(abs(estimate), half))
+    width = f"{half:.{decimals}f}"
+    if width.startswith("0."):
+        width = width[1:]
+    return f"{estimate:+.{decimals}f}+-{width}{mark}".rjust(CELL)
+
+
+def _wrapped_name(name: str, width: int) -> list[str]:
+    """A contender's name over several lines, broken behind - and before @."""
+    lines = [""]
+    for part in re.findall(r"@?[^-@]+-?", name):
+        if len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line[:width] for line in lines if line]
+
+
+def _short(name: str) -> str:
+    """Without @plain, where every kernel's vmemmap starts."""
+    return name.removesuffix("@plain")
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _fields(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Label and text, wrapped under itself."""
+    lines = []
+    for label, text in rows:
+        wrapped = textwrap.wrap(text, WIDTH - 11, break_long_words=False) or [""]
+        lines += [f"{label if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
+    return lines
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "unknown"
+    return "none" if share == 0 else f"{100 * share:.2g} %"
+
+
+def _machine(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    machine, clock, caches = summary["machine"], summary["clock"], summary["machine"]["caches"]
+    measured = summary["calibration"]
+    sizes = [
+        f"{name} {format_size(caches[key])}"
+        for name, key in (("L1d", "l1d_bytes"), ("L2", "l2_bytes"), ("L3", "l3_bytes"))
+        if caches[key]
+    ]
+    if measured:
+        sizes.append(f"of the L3 {format_size(measured['l3_measured_bytes'])} measured")
+    ghz = clock["core_ghz"]
+    backings = _ordered(cell["backing"] for cell in summary["cells"])
+    return [
+        ("cpu", f"{machine['cpu_model']}, {machine['hypervisor'] or 'bare metal'}, CPU {machine['cpu']}"),
+        ("caches", ", ".join(sizes)),
+        ("kernel", f"{machine['kernel_release']} {machine['architecture']}, THP {machine['thp_enabled']}"),
+        ("backing", f"memmaps on {' and '.join(backings)} pages, as obtained"),
+        (
+            "clock",
+            f"{clock['kind']}, step {clock['granularity_ns']:.1f} ns, a read {clock['cost_ns']:.1f} ns; core "
+            f"{ghz['median']:.2f} GHz ({ghz['low']:.2f} to {ghz['high']:.2f}), from a chain of adds",
+        ),
+        ("compiler", f"{summary['compiler']['name']} {summary['compiler']['cflags']}"),
+    ]
+
+
+def _control(summary: Mapping[str, Any]) -> str:
+    control = summary["control"]
+    if control is None or control["cycles"]["estimate"] is None:
+        return "not finished: nothing here was checked against a known difference yet"
+    cycles = control["cycles"]
+    read = f"one dependent add reads {cycles['estimate']:.3f} cycles"
+    if cycles["low"] is not None:
+        read += f" [{cycles['low']:.3f}, {cycles['high']:.3f}]"
+    if control["trusted"]:
+        return f"{read}, expected {control['expected_cycles']:.2f} +- {control['tolerance_cycles']:.2f}: good"
+    return (
+        f"{read}, expected {control['expected_cycles']:.2f} +- {control['tolerance_cycles']:.2f}: "
+        "THIS RUN IS NOT TO BE TRUSTED; run again on a quieter machine"
+    )
+
+
+def _noise(summary: Mapping[str, Any]) -> str:
+    """|A/A| by cache level, over the probes."""
+    parts = []
+    for level, title in LEVELS.items():
+        pairs = [abs(n["difference"]["ns"]["estimate"] or 0) for n in summary["noise"] if n["level"] == level]
+        if pairs:
+            parts.append(f"{title} {_ns(max(pairs), 5).strip()}")
+    return f"largest |A/A| in ns: {', '.join(parts)} ({len(summary['noise'])} pairs)"
+
+
+def _header(summary: Mapping[str, Any]) -> list[str]:
+    tool, plan, finished = summary["tool"], summary["plan"], summary["finished"]
+    disturbed = summary["interference"]
+    title = f"pagebench {tool['version']} ({tool['commit'] or 'unknown commit'}), {summary['created']}"
+    rows = [
+        *_machine(summary),
+        ("control", _control(summary)),
+        ("noise", _noise(summary)),
+        (
+            "sampled",
+            f"{finished['processes']} processes x {plan['rounds']} rounds, seed {plan['seed']}; "
+            f"{_percent(disturbed['samples_dropped'] / disturbed['samples'])} of samples dropped, "
+            f"{disturbed['context_switches']} context switches, stolen time {_percent(disturbed['steal_share'])}",
+        ),
+    ]
+    if finished["blocks"] < finished["planned"]:
+        rows.append(("partial", f"{finished['blocks']} of {finished['planned']} blocks are finished: go on with --resume"))
+    if plan["struct_page_bytes"] != 64:
+        rows.append(("page", f"sizeof(struct page) is {plan['struct_page_bytes']}"))
+    rows += [("warning", text) for text in warnings(summary)]
+    return [title, "", *_fields(rows)]
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What threatens this result, and what to do about it."""
+    found = list(summary["warnings"])
+    disturbed = summary["interference"]
+    if disturbed["samples_dropped"] > 0.02 * disturbed["samples"]:
+        found.append("more than 2 % of the samples were dropped: end other work on this machine")
+    if (disturbed["steal_share"] or 0) > 0.01:
+        found.append("the hypervisor stole more than 1 % of the CPU: intervals are wider for it")
+    asked = {c["contender"]["backing"] for g in summary["plan"]["groups"] for c in g["cells"]}
+    if asked == {"2m"} and any(cell["backing"] != "2m" for cell in summary["cells"]):
+        found.append(
+            "2m pages were asked for and not obtained everywhere: "
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
+        )
+    if disturbed["immovable_loops"]:
+        found.append("some loops could not be copied: their placement is one accident, not drawn anew")
+    if summary["finished"]["processes"] < 10:
+        found.append("with fewer than ten processes intervals are rough and p says little")
+    return found
+
+
+def _variants(summary: Mapping[str, Any]) -> list[str]:
+    """Who is compared: form as compiled, size, origin."""
+    lines = ["contender              form    insns bytes  origin"]
+    for name in _ordered(cell["contender"] for cell in summary["cells"]):
+        mine = [cell for cell in summary["cells"] if cell["contender"] == name]
+        variant = summary["variants"][mine[0]["variant"]]
+        forms = "/".join(_ordered(cell["form"] for cell in mine))
+        probe = next(iter(variant["probes"].values()))
+        origin = " ".join(part for part in (variant["commit"], variant["version"]) if part)
+        line = f"{_short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
+        lines.append(line + origin[: WIDTH - len(line)])
+    return lines
+
+
+def _tables(summary: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for probe, pattern in _ordered((cell["probe"], cell["pattern"]) for cell in summary["cells"]):
+        cells = [c for c in summary["cells"] if (c["probe"], c["pattern"]) == (probe, pattern)]
+        others = _ordered(c["contender"] for c in cells if c["verdict"] != "reference")
+        for i in range(0, max(1, len(others)), COLUMNS):
+            lines += ["", *_table(summary, probe, pattern, cells, others[i : i + COLUMNS])]
+    return lines
+
+
+def _table(
+    summary: Mapping[str, Any], probe: str, pattern: str, cells: Sequence[Cell], others: Sequence[str]
+) -> list[str]:
+    """One probe and pattern: a row per order and footprint, a column per contender."""
+    reference = next(c["contender"] for c in cells if c["verdict"] == "reference")
+    names = [["harn"], _wrapped_name(_short(reference), 6), *(_wrapped_name(_short(o), CELL) for o in others)]
+    widths = [4, 6, *[CELL] * len(others)]
+    lines = [f"{probe}, {pattern}: ns per lookup, and the difference to {_short(reference)}"]
+    for row in range(depth := max(map(len, names))):
+        place = [name[row - depth + len(name)] if row - depth + len(name) >= 0 else "" for name in names]
+        label = "ord size" if row == depth - 1 else ""
+        lines.append((f"{label:8}" + " ".join(text.rjust(w) for text, w in zip(place, widths, strict=True))).rstrip())
+    for order, footprint in _ordered((c["order"], c["footprint_bytes"]) for c in cells):
+        at = [c for c in cells if (c["order"], c["footprint_bytes"]) == (order, footprint)]
+        mine = {c["contender"]: c for c in at}
+        harness = [
+            h
+            for h in summary["harness"]
+            if (h["probe"], h["pattern"], h["order"], h["footprint_bytes"]) == (probe, pattern, order, footprint)
+        ]
+        texts = [
+            _ns(harness[0]["ns"]["median"] if harness else None, 4),
+            _ns(mine[reference]["ns"]["median"] if reference in mine else None, 6),
+            *(_difference(mine.get(other)) for other in others),
+        ]
+        lines.append(f"{order:2} {format_size(footprint):>4} " + " ".join(texts))
+    touched = _ordered(
+        (c["order"], c["footprint_bytes"], c["touched_bytes"]) for c in cells if c["touched_bytes"] != c["footprint_bytes"]
+    )
+    if touched:
+        text = "; ".join(f"order {o} {format_size(f)}: {format_size(t)}" for o, f, t in touched)
+        lines += textwrap.wrap(f"lines touched: {text}", WIDTH)
+    return lines
+
+
+def _zap(summary: Mapping[str, Any]) -> list[str]:
+    """What a difference is at the scale of a kernel operation."""
+    cells = [c for c in summary["cells"] if c["probe"] in ("lookup", "chain") and c["pattern"] == "random"]
+    if not cells:
+        return []
+    order = 9 if any(c["order"] == 9 for c in cells) else max(c["order"] for c in cells)
+    cells = [c for c in cells if c["order"] == order]
+    footprints = _ordered(c["footprint_bytes"] for c in cells)[:5]
+    lines = [
+        "",
+        f"{ZAP_LOOKUPS} lookups, as zapping 2 MiB does, in us (order {order}, random): reference, differences",
+        f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints),
+    ]
+    lines[1:2] = textwrap.wrap(lines[1], WIDTH)
+    for probe, name in _ordered((c["probe"], c["contender"]) for c in cells):
+        row = {c["footprint_bytes"]: c for c in cells if (c["probe"], c["contender"]) == (probe, name)}
+        texts = []
+        for footprint in footprints:
+            cell = row.get(footprint)
+            if cell is None or cell["ns"]["median"] is None:
+                texts.append("-")
+            elif cell["verdict"] == "reference":
+                texts.append(f"{cell['ns']['median'] * ZAP_LOOKUPS / 1000:.2f}")
+            elif cell["verdict"] == "inconclusive":
+                texts.append("?")
+            else:
+                texts.append(f"{cell['difference']['ns']['estimate'] * ZAP_LOOKUPS / 1000:+.2f}")
+        lines.append(f"{probe:7} {_short(name):23}" + "".join(text.rjust(8) for text in texts))
+    return lines
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values, key=abs), max(values, key=abs)
+    if len(values) == 1:
+        return f"by {_ns(abs(low), 5).strip()} ns"
+    return f"by {_ns(abs(low), 5).strip()} to {_ns(abs(high), 5).strip()} ns"
+
+
+def _verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """One sentence for each contender, counted from its cells."""
+    lines: list[str] = []
+    reference = _short(summary["plan"]["reference"])
+    for name in _ordered(c["contender"] for c in summary["cells"] if c["verdict"] != "reference"):
+        cells = [c for c in summary["cells"] if c["contender"] == name]
+        parts = []
+        for verdict in ("faster", "slower", "equivalent", "inconclusive"):
+            mine = [c for c in cells if c["verdict"] == verdict]
+            if not mine:
+                continue
+            part = f"{verdict} in {len(mine)}"
+            if verdict in ("faster", "slower"):
+                part += f" ({_span([c['difference']['ns']['estimate'] for c in mine])})"
+            parts.append(part)
+        ratios = [c["ratio"]["estimate"] for c in cells if c["ratio"]["estimate"]]
+        mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else math.nan
+        text = f"{_short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; geometric mean of ratios {mean:.3f}."
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return lines
+
+
+def _resolved(summary: Mapping[str, Any]) -> list[str]:
+    """What could be resolved where, and what not."""
+    lines = []
+    for probe in _ordered(c["probe"] for c in summary["cells"]):
+        parts = []
+        for level, title in LEVELS.items():
+            values = [
+                c["smallest_resolvable_ns"]
+                for c in summary["cells"]
+                if (c["probe"], c["level"]) == (probe, level) and c["smallest_resolvable_ns"] is not None
+            ]
+            if values:
+                parts.append(f"{title} {_ns(max(values), 5).strip()}")
+        if parts:
+            lines += _paragraph(f"{probe}: every difference was resolved down to, in ns: {', '.join(parts)}.")
+    open_cells = [c for c in summary["cells"] if c["verdict"] == "inconclusive"]
+    if open_cells:
+        where = _ordered(f"{c['probe']} in {LEVELS[c['level']]}" for c in open_cells)
+        lines += _paragraph(
+            f"{len(open_cells)} comparisons stay inconclusive ({', '.join(where)}): neither a difference nor its "
+            "absence was shown; more --processes narrow them."
+        )
+    small = [c["p_adjusted"] for c in summary["cells"] if c["p_adjusted"] is not None]
+    if small:
+        below = sum(p < 0.05 for p in small)
+        lines += _paragraph(f"{below} of {len(small)} comparisons have p < 0.05 (t-test over processes, Holm-adjusted).")
+    return lines
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The whole report, every line 75 columns or less."""
+    legend = (
+        "* faster or slower, resolved; = equivalent within "
+        f"{summary['margin_cycles']:g} cycle; ? inconclusive. +- is half of a 95 % interval over processes. "
+        "harn: the loop without a lookup, not subtracted. ord: folio order; size: of the memmap."
+    )
+    lines = [
+        *_header(summary),
+        "",
+        *_variants(summary),
+        *_tables(summary),
+        "",
+        *_paragraph(legend),
+        *_zap(summary),
+        "",
+        *_verdicts(summary),
+        "",
+        *_resolved(summary),
+        "",
+        *_paragraph(LIMITS),
+        "",
+        "reproduce with:",
+        f"  {summary['command']}",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"

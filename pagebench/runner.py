@@ -1,0 +1,91 @@
+"""Many processes, one at a time: progress, checkpoint, resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+from pagebench.errors import PagebenchError
+from pagebench.plan import Plan
+from pagebench.results import Writer
+
+
+@contextmanager
+def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker with its job; ended, whatever happens, when the block is left.
+
+    In a session of its own: an interrupt at the terminal is the parent's.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pagebench.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        start_new_session=True,
+    )
+    assert process.stdin and process.stdout
+    try:
+        with suppress(BrokenPipeError):  # it died at once: its exit status tells
+            process.stdin.write(json.dumps(job).encode())
+            process.stdin.close()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of one worker.
+
+    Raises PagebenchError for what a worker was stopped by.
+    """
+    with tempfile.TemporaryFile() as complaints, _worker(job, complaints) as process:
+        assert process.stdout
+        for text in process.stdout:
+            line = json.loads(text)
+            if line["kind"] == "error":
+                raise PagebenchError(line["message"])
+            yield line
+        status = process.wait()
+        if status < 0:
+            raise PagebenchError(
+                f"a worker was killed by signal {-status}{' (out of memory?)' if status == -signal.SIGKILL else ''}; "
+                "what was measured so far is kept"
+            )
+        if status:
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").splitlines() or ["no message"]
+            raise PagebenchError(f"a worker failed: {said[-1]}")
+
+
+def run(
+    plan: Plan,
+    writer: Writer,
+    movable: Mapping[str, bool],
+    done: set[tuple[int, int]],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Sample every (process, group) that is not in ``done``, one worker after another.
+
+    ``movable``: "variant probe" to whether its loop may be copied.
+    ``progress`` is called with the number of finished blocks and of all.
+    """
+    total = plan.processes * len(plan.groups)
+    finished = len(done)
+    progress(finished, total)
+    for process in range(plan.processes):
+        groups = [index for index in range(len(plan.groups)) if (process, index) not in done]
+        if not groups:
+            continue
+        job = {"plan": plan.to_json(), "process": process, "groups": groups, "movable": dict(movable)}
+        for line in _lines(job):
+            writer.append(line)
+            finished += 1
+            progress(finished, total)

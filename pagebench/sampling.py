@@ -1,0 +1,238 @@
+"""The schedule of one group: batches, rounds, blocks, and what came of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench import core, patterns, plan
+from pagebench.errors import PagebenchError
+from pagebench.frames import Frames, Placed
+from pagebench.memmap import FolioMap
+
+Ints = npt.NDArray[np.int64]
+
+# METHOD.md: long enough for the clock, short enough to fit between ticks.
+BATCH_NS = 40_000
+# Equal batches of a clock that moves in steps tie; vary them by this share.
+DITHER = 0.06
+# Shares of a batch: at least, and at most where a pass over the lines is more.
+LEAD_IN = 0.25
+LEAD_IN_AT_MOST = 0.35
+# A million: no branch predictor learns it, no cache holds its lines.
+WINDOW_LOOKUPS = 1 << 20
+# The add chain around segments: some 6 us, of which the clock may miss 10 ns; a
+# median over the rounds is good to better than 0.1 %.
+CORE_CYCLES = 24_000
+# Of the time, at most, for re-encoding shared frames.
+ENCODING_SHARE = 0.1
+TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
+TRIALS = 3
+
+
+class Windows:
+    """A long sequence of lookups, handed out a window at a time."""
+
+    def __init__(self, folio_map: FolioMap, pfns: Ints) -> None:
+        self.folio_map = folio_map
+        self.pfns = pfns
+        self.offsets = folio_map.offsets_of(pfns)
+        self._cursor = 0
+        self._touched: dict[bool, int] = {}
+
+    def take(self, lengths: Ints) -> Ints:
+        """Where the next windows of these lengths start, one after the other.
+
+        They start over where the sequence ends.
+        """
+        ends = self._cursor + np.cumsum(lengths)
+        self._cursor = int(ends[-1])
+        return np.asarray((ends - lengths) % (len(self.offsets) - int(lengths.max()) + 1))
+
+    def addresses(self, starts: Ints) -> npt.NDArray[np.uint64]:
+        """Where in memory the windows start."""
+        base = np.uint64(self.offsets.ctypes.data)
+        return base + starts.astype(np.uint64) * np.uint64(self.offsets.itemsize)
+
+    def touched_bytes(self, head_too: bool) -> int:
+        """See patterns.touched_bytes."""
+        if head_too not in self._touched:
+            self._touched[head_too] = patterns.touched_bytes(self.folio_map, self.pfns, head_too)
+        return self._touched[head_too]
+
+
+def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator) -> Ints:
+    """An order for each round: (rounds, len(cells)).
+
+    From Latin squares drawn anew, so that every cell stands in every place
+    equally often, to within one.
+    """
+    count = len(cells)
+    squares = -(-rounds // count)
+    symbols = rng.permuted(np.tile(np.array(cells), (squares, 1)), axis=1)
+    shifts = rng.permuted(np.tile(np.arange(count), (squares, 1)), axis=1)
+    # [square, row, column]: each row a rotation of the square's symbols.
+    columns = (np.arange(count) + shifts[:, :, None]) % count
+    orders = np.take_along_axis(symbols[:, None, :], columns, axis=2)
+    return np.asarray(orders.reshape(-1, count)[:rounds])
+
+
+class GroupSampler:
+    """Samples one group in this process.
+
+    A *segment* is the part of a round whose cells share an encoding; a *block*
+    is some rounds of one segment, between two re-encodings of shared frames.
+    """
+
+    def __init__(
+        self,
+        group: plan.Group,
+        placed: Sequence[Placed],
+        frames: Frames,
+        windows: Windows,
+        clock: core.Clock,
+        rounds: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.group = group
+        self.placed = placed
+        self.frames = frames
+        self.windows = windows
+        self.clock = clock
+        self.rounds = rounds
+        self.rng = rng
+        self.segments = segments(group)
+
+    def run(self) -> dict[str, Any]:
+        """Calibrate, sample every round, check the last result of every batch.
+
+        Raises PagebenchError for a wrong one.
+        """
+        lookups, encode_ns = self._calibrate()
+        started = time.perf_counter_ns()
+        # Of equal length within the round, dithered between rounds.
+        dither = 1 + DITHER * self.rng.uniform(-1, 1, self.rounds)
+        lengths = np.maximum(1, (lookups * dither).astype(np.int64))
+        lead_in = self._lead_in(lookups)
+        ticks = np.zeros((len(self.placed), self.rounds), np.int64)
+        switches = np.zeros_like(ticks)
+        chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
+        schedules = [self._schedule(segment, lengths, lead_in) for segment in self.segments]
+        encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
+        for number, schedule in enumerate(schedules):
+            batch = schedule.samples[:, 1:-1]
+            ticks[schedule.order, np.arange(self.rounds)[:, None]] = batch["ticks"]
+            switches[schedule.order, np.arange(self.rounds)[:, None]] = batch["switches"]
+            chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
+            self._check_results(schedule, lengths, lead_in)
+        return {
+            "lookups": lengths.tolist(),
+            "lead_in": lead_in,
+            "ticks": ticks.tolist(),
+            "core_cycles": CORE_CYCLES,
+            "core_ticks": chain.tolist(),
+            "segment": [next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.placed))],
+            "switches": np.argwhere(switches > 0).tolist(),
+            "copies": [len(p.runs) for p in self.placed],
+            "sampling_ns": time.perf_counter_ns() - started,
+            "timed_ns": round(float(ticks.sum()) / self.clock.ticks_per_ns),
+            "encoding_ns": encoding_ns,
+        }
+
+    def _calibrate(self) -> tuple[float, float]:
+        """Lookups for a batch of BATCH_NS, by the cells' mean; ns to re-encode."""
+        trial = TRIAL_LOOKUPS[self.group.level]
+        per_lookup = []
+        encode_ns = 0
+        for segment in self.segments:
+            before = time.perf_counter_ns()
+            self.frames.encode(self.placed[c] for c in segment)
+            encode_ns += time.perf_counter_ns() - before
+            for p in (self.placed[c] for c in segment if self.group.cells[c].role != "identity"):
+                samples = np.zeros(TRIALS, core.SAMPLE_DTYPE)
+                samples["run"], samples["base"] = p.runs[0], p.base
+                samples["offsets"] = self.windows.addresses(self.windows.take(np.full(TRIALS, trial)))
+                samples["lookups"] = trial
+                core.run_samples(self.clock, samples)
+                per_lookup.append(samples["ticks"].min() / self.clock.ticks_per_ns / trial)
+        return BATCH_NS / max(float(np.mean(per_lookup)), 1e-3), encode_ns
+
+    def _lead_in(self, lookups: float) -> int:
+        """A quarter of a batch; inside L2 one pass over the lines, if that is more."""
+        share = LEAD_IN * lookups
+        if self.group.level in ("l1", "l2"):
+            share = max(share, min(self.group.footprint_bytes / patterns.LINE_BYTES, LEAD_IN_AT_MOST * lookups))
+        return math.ceil(share)
+
+    def _rounds_per_block(self, encode_ns: float) -> int:
+        """Enough that re-encoding stays under a tenth of the time."""
+        round_ns = len(self.placed) * BATCH_NS * (1 + LEAD_IN)
+        return min(self.rounds, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
+
+    def _schedule(self, segment: Sequence[int], lengths: Ints, lead_in: int) -> Schedule:
+        """Every round of a segment: add chain, cells in their order, add chain."""
+        order = balanced_orders(segment, self.rounds, self.rng)
+        samples = np.zeros((self.rounds, len(segment) + 2), core.SAMPLE_DTYPE)
+        samples["run"], samples["lookups"] = core.CORE_CYCLES, CORE_CYCLES
+        batch = samples[:, 1:-1]
+        starts = self.windows.take(np.repeat(lengths + lead_in, len(segment))).reshape(order.shape)
+        for c in segment:
+            p, mine = self.placed[c], order == c
+            batch["run"][mine] = self.rng.choice(p.runs, self.rounds)
+            batch["base"][mine] = p.base
+        batch["offsets"] = self.windows.addresses(starts)
+        batch["lead_in"], batch["lookups"] = lead_in, lengths[:, None]
+        return Schedule(segment, order, starts, samples)
+
+    def _sample(self, schedules: Sequence[Schedule], per_block: int) -> int:
+        """Run all blocks; the ns spent re-encoding.
+
+        ABBA: the segment that ended one block of rounds begins the next.
+        """
+        encoding_ns = 0
+        for block, first in enumerate(range(0, self.rounds, per_block)):
+            for schedule in schedules if block % 2 == 0 else schedules[::-1]:
+                before = time.perf_counter_ns()
+                self.frames.encode(self.placed[c] for c in schedule.segment)
+                encoding_ns += time.perf_counter_ns() - before
+                core.run_samples(self.clock, schedule.samples[first : first + per_block].reshape(-1))
+        return encoding_ns
+
+    def _check_results(self, schedule: Schedule, lengths: Ints, lead_in: int) -> None:
+        pfns = self.windows.pfns[schedule.starts + lead_in + lengths[:, None] - 1]
+        got = schedule.samples["last"][:, 1:-1]
+        for c in schedule.segment:
+            p, mine = self.placed[c], schedule.order == c
+            if np.any(self.frames.expected(p, pfns[mine]) != got[mine]):
+                raise PagebenchError(
+                    f"{p.cell.contender} returned a wrong head while it was timed ({self.group.title})"
+                )
+
+
+class Schedule:
+    """All rounds of a segment.
+
+    ``order`` and ``starts``: (rounds, cells), the cell in each place and where
+    its window starts.  ``samples``: core.SAMPLE_DTYPE, (rounds, 1 + cells + 1),
+    an add chain at either end.
+    """
+
+    def __init__(self, segment: Sequence[int], order: Ints, starts: Ints, samples: npt.NDArray[Any]) -> None:
+        self.segment = segment
+        self.order = order
+        self.starts = starts
+        self.samples = samples
+
+
+def segments(group: plan.Group) -> list[list[int]]:
+    """Indices of cells that are visited together: one encoding's, if frames are shared."""
+    cells = range(len(group.cells))
+    if not group.shared:
+        return [list(cells)]
+    encodings = sorted({cell.encoding for cell in group.cells})
+    return [[c for c in cells if group.cells[c].encoding == e] for e in encodings]

@@ -1,0 +1,141 @@
+"""A run from beginning to end: look at the machine, plan, sample, keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pagebench import asm, calibrate, core, machine, plan, results, runner, tool, variants
+from pagebench.errors import PagebenchError
+from pagebench.units import KIB, MIB
+
+DIRECTORY = Path("pagebench-results")
+# Where a machine does not say what caches it has.
+ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
+
+
+def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -> Path:
+    """Perform a run into a new result file and return its path.
+
+    ``asked``: fields of plan.Options that the user set.  Raises PagebenchError
+    for what cannot be measured or written.
+    """
+    defaults = {"seed": secrets.randbits(32), "cpu": machine.default_cpu()}
+    options = plan.Options(**{**defaults, **asked})
+    described = machine.describe(options.cpu)
+    caches = described.caches
+    l1, l2 = caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2
+    l3 = caches.l3_bytes or ASSUMED_L3
+    available = machine.available_bytes()
+    try:
+        # A plan on what is reported first: what is wrong is said at once.
+        reported = plan.Levels(l1, l2, l3)
+        draft = plan.build(options, reported, l3, available)
+        measured = None
+        if any(group.level in ("l3", "dram") for group in draft.groups):
+            measured = calibrate.measure_l3(options.cpu, l2, l3)
+            draft = plan.build(options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available)
+        clock = core.Clock(10_000_000)
+    except OSError as error:
+        raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
+    codes = {name: _code(variants.find(name, draft.struct_page_bytes), draft) for name in draft.variant_names}
+    words = [*words, "--seed", str(options.seed)]
+    header = {
+        "tool": tool.identity(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "pagebench", "run", *words]),
+        "plan": draft.to_json(),
+        "machine": dataclasses.asdict(described),
+        "warnings": machine.warnings(described),
+        "compiler": {"name": core.compiler(), "cflags": core.variant_cflags()},
+        "calibration": measured.to_json() if measured else None,
+        "clock": {"kind": clock.kind, "granularity_ns": clock.granularity_ns, "cost_ns": clock.cost_ns},
+        "variants": codes,
+    }
+    path = output or DIRECTORY / f"{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    _sample(draft, results.Writer.create(path, header), codes, set())
+    return path
+
+
+def resume(path: Path) -> Path:
+    """Go on with a run that was interrupted.
+
+    Raises PagebenchError where this is not the machine code that was timed.
+    """
+    run = results.read(path)
+    codes = {name: _code(variants.find(name, run.plan.struct_page_bytes), run.plan) for name in run.plan.variant_names}
+    if codes != run.header["variants"]:
+        raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
+    _sample(run.plan, results.Writer.resume(run), codes, run.done)
+    return path
+
+
+def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
+    """What a report says of a variant: origin, and each timed loop's code."""
+    probes = {}
+    for name in dict.fromkeys(group.probe for group in the_plan.groups):
+        probe = variant.probes[name]
+        listing = asm.analyse(probe)
+        probes[name] = {
+            "form": listing.form,
+            "variant_instructions": listing.variant_instructions,
+            "variant_bytes": listing.variant_bytes,
+            "immovable": listing.immovable,
+            "code": probe.code.hex(),
+        }
+    return {
+        "commit": variant.commit,
+        "subject": variant.subject,
+        "version": variant.version,
+        "struct_page_bytes": variant.struct_page_bytes,
+        "probes": probes,
+    }
+
+
+def _sample(
+    the_plan: plan.Plan, writer: results.Writer, codes: Mapping[str, Any], done: set[tuple[int, int]]
+) -> None:
+    movable = {
+        f"{name} {probe}": not code["immovable"] for name, found in codes.items() for probe, code in found["probes"].items()
+    }
+    try:
+        with _progress() as progress:
+            runner.run(the_plan, writer, movable, done, progress)
+    except KeyboardInterrupt:
+        raise PagebenchError(
+            f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "
+            f"go on with `pagebench run --resume {writer.path}`",
+            exit_code=130,
+        ) from None
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar with time left, on standard error if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # Few redraws: they run on the other CPU, but in the same package.
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task("blocks", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

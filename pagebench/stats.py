@@ -1,0 +1,162 @@
+"""Paired comparisons over processes: estimates, intervals, verdicts.
+
+No I/O and no knowledge of pages.  The unit that is independent is the process:
+within one, rounds share addresses, frames and code placement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+TRIM = 0.2
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+# Wilcox, Introduction to Robust Estimation: one in ten where noise is one-sided.
+LOW_QUANTILE = 0.1
+NOISE_QUANTILE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """The larger distance from the estimate to an end."""
+        return max(self.estimate - self.low, self.high - self.estimate)
+
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies inside ±margin."""
+        return -margin <= self.low and self.high <= margin
+
+
+def trimmed_mean(values: Floats, trim: float = TRIM) -> Floats:
+    """The mean without the lowest and highest share ``trim``, over the last axis.
+
+    NaNs are left out first; of nothing but NaNs the mean is NaN.
+    """
+    ordered = np.sort(values, axis=-1)  # NaNs last
+    count = np.count_nonzero(~np.isnan(values), axis=-1)
+    cut = (count * trim).astype(np.int64)
+    place = np.arange(values.shape[-1])
+    kept = (place >= cut[..., None]) & (place < (count - cut)[..., None])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(ordered, axis=-1, where=kept) / (count - 2 * cut), np.float64)
+
+
+@cache
+def _resampled_medians(count: int, seed: int) -> npt.NDArray[np.int64]:
+    """(2, RESAMPLES): ranks of the two middle values of each resample.
+
+    A resample's median depends on its ranks alone, so that one drawing serves
+    every estimate over as many processes.
+    """
+    drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    drawn.sort(axis=1)
+    return np.stack([drawn[:, (count - 1) // 2], drawn[:, count // 2]])
+
+
+def cluster_interval(per_process: Floats, seed: int) -> Interval:
+    """Median over processes with a percentile interval from resampled processes.
+
+    ``per_process``: one estimate each, NaN where a process has none.  With one
+    process, or none, there is no interval: its ends are infinite.
+    """
+    known = np.sort(per_process[~np.isnan(per_process)])
+    if not len(known):
+        return Interval(math.nan, -math.inf, math.inf)
+    estimate = float(np.median(known))
+    if len(known) == 1:
+        return Interval(estimate, -math.inf, math.inf)
+    medians = known[_resampled_medians(len(known), seed)].mean(axis=0)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians, [tail, 1 - tail])
+    return Interval(estimate, float(low), float(high))
+
+
+def student_t_p(t: float, df: int) -> float:
+    """Two-sided p of Student's t.
+
+    The finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
+    if df < 1 or math.isnan(t):
+        return math.nan
+    if math.isinf(t):
+        return 0.0
+    theta = math.atan2(abs(t), math.sqrt(df))
+    cos2 = math.cos(theta) ** 2
+    term, total = 1.0, 0.0
+    if df % 2:
+        term = math.cos(theta)
+        for k in range(2, df, 2):
+            total += term
+            term *= cos2 * k / (k + 1)
+        inside = 2 / math.pi * (theta + math.sin(theta) * total)
+    else:
+        for k in range(1, df, 2):
+            total += term
+            term *= cos2 * k / (k + 1)
+        inside = math.sin(theta) * total
+    return min(1.0, max(0.0, 1 - inside))
+
+
+def t_test_p(per_process: Floats) -> float:
+    """Two-sided p that the mean over processes is zero; nan under two of them."""
+    known = per_process[~np.isnan(per_process)]
+    if len(known) < 2:
+        return math.nan
+    mean, error = float(known.mean()), float(known.std(ddof=1)) / math.sqrt(len(known))
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return student_t_p(mean / error, len(known) - 1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given; NaNs stay and do not count."""
+    adjusted = list(ps)
+    order = sorted((i for i, p in enumerate(ps) if not math.isnan(p)), key=lambda i: ps[i])
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, ps[i] * (len(order) - rank)))
+        adjusted[i] = running
+    return adjusted
+
+
+def smallest_resolvable(interval: Interval, other_noise: Sequence[float], own_noise: float) -> float:
+    """The difference below which a cell has no verdict, in the interval's unit.
+
+    The larger of half the interval and the 95th percentile of |A/A| over the
+    other groups of the same probe and cache level; where there is no other
+    group, the group's own |A/A|.
+    """
+    noise = [abs(x) for x in other_noise if not math.isnan(x)] or [abs(own_noise)]
+    return max((interval.high - interval.low) / 2, float(np.quantile(noise, NOISE_QUANTILE)))
+
+
+def verdict(difference: Interval, resolvable: float, margin: float) -> str:
+    """``faster``, ``slower``, ``equivalent`` or ``inconclusive``; all in one unit.
+
+    A difference has to exclude zero and exceed what can be resolved; an
+    equivalence has to hold for the whole interval.
+    """
+    if difference.excludes_zero() and abs(difference.estimate) > resolvable:
+        return "slower" if difference.estimate > 0 else "faster"
+    if difference.within(margin):
+        return "equivalent"
+    return "inconclusive"

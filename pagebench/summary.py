@@ -1,0 +1,272 @@
+"""From a result file to a summary: what every report is made of.
+
+The summary is a dict of plain values, the same each time for a file; ``show
+--format json`` prints it.  Times are in ns and core cycles per lookup.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pagebench import stats, variants
+from pagebench.errors import PagebenchError
+from pagebench.plan import Cell, Group
+from pagebench.results import Block, Run
+
+SCHEMA = 1
+# The positive control is one core cycle; farther off than this, no trust.
+CONTROL_CYCLES = 1.0
+CONTROL_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cell against another of its group, over processes."""
+
+    ns: stats.Interval
+    cycles: stats.Interval
+    ratio: stats.Interval
+    p: float
+
+
+class Samples:
+    """One group's samples over its processes: arrays (processes, cells, rounds)."""
+
+    def __init__(self, blocks: list[Block], seed: int) -> None:
+        self.blocks = blocks
+        self.seed = seed
+        valid = np.stack([block.valid for block in blocks])
+        self.ns = np.where(valid, np.stack([block.ns for block in blocks]), np.nan)
+        self.cycles = self.ns * np.stack([block.ghz for block in blocks])
+
+    def _over_processes(self, values: stats.Floats) -> stats.Interval:
+        return stats.cluster_interval(values, self.seed)
+
+    def compare(self, cell: int, against: int) -> Comparison:
+        """Differences and ratios within the round, trimmed within the process."""
+        ns, cycles = self.ns, self.cycles
+        difference = stats.trimmed_mean(ns[:, cell] - ns[:, against])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = ns[:, cell] / ns[:, against]
+        return Comparison(
+            self._over_processes(difference),
+            self._over_processes(stats.trimmed_mean(cycles[:, cell] - cycles[:, against])),
+            self._over_processes(stats.trimmed_mean(ratio)),
+            stats.t_test_p(difference),
+        )
+
+    def absolute(self, cell: int) -> dict[str, Any]:
+        """Median and low quantile over rounds, then the median over processes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a process without a valid round
+            median = self._over_processes(np.nanmedian(self.ns[:, cell], axis=-1))
+            low = np.nanmedian(np.nanquantile(self.ns[:, cell], stats.LOW_QUANTILE, axis=-1))
+            cycles = np.nanmedian(np.nanmedian(self.cycles[:, cell], axis=-1))
+        return {
+            "ns": {
+                "median": _number(median.estimate),
+                "low_quantile": _number(float(low)),
+                "interval": [_number(median.low), _number(median.high)],
+            },
+            "cycles": {"median": _number(float(cycles))},
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _interval(interval: stats.Interval) -> dict[str, float | None]:
+    return {key: _number(getattr(interval, key)) for key in ("estimate", "low", "high")}
+
+
+def _obtained(blocks: list[Block], backing: str) -> str:
+    """The backing's name as obtained, over all processes."""
+    total: dict[str, int] = {}
+    for block in blocks:
+        for name, size in block.line["backing"][backing].items():
+            total[name] = total.get(name, 0) + size
+    everything = sum(total.values())
+    if not everything:
+        return "unknown"
+    largest = max(total, key=lambda name: total[name])
+    share = total[largest] / everything
+    return largest if share == 1 else f"{share:.0%} {largest}"
+
+
+def _describe(run: Run, group: Group, cell: Cell, blocks: list[Block]) -> dict[str, Any]:
+    return {
+        "contender": str(cell.contender),
+        "variant": cell.contender.variant,
+        "layout": cell.contender.layout,
+        "backing": _obtained(blocks, cell.contender.backing),
+        "order": group.order,
+        "footprint_bytes": group.footprint_bytes,
+        "touched_bytes": int(np.median([block.line["touched_bytes"] for block in blocks])),
+        "pattern": group.pattern,
+        "probe": group.probe,
+        "level": group.level,
+        "form": run.header["variants"][cell.contender.variant]["probes"][group.probe]["form"],
+        "processes": len(blocks),
+        "rounds_dropped": _number(float(np.mean([~block.valid for block in blocks]))),
+    }
+
+
+def _row(described: dict[str, Any], absolute: dict[str, Any], compared: Comparison) -> dict[str, Any]:
+    return {
+        **described,
+        **absolute,
+        "ratio": _interval(compared.ratio),
+        "difference": {"ns": _interval(compared.ns), "cycles": _interval(compared.cycles)},
+        "p_adjusted": None,
+        "verdict": None,
+        "smallest_resolvable_ns": None,
+    }
+
+
+def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
+    """The summary of a run, or of as much of it as is finished.
+
+    ``margin_cycles``: within which an interval is ``equivalent``; the plan's
+    by default.  Raises PagebenchError where no group is finished.
+    """
+    if not run.blocks:
+        raise PagebenchError(f"{run.path} holds no finished group yet: go on with `run --resume {run.path}`")
+    margin = run.plan.margin_cycles if margin_cycles is None else margin_cycles
+    seed = run.plan.seed
+    by_group: dict[int, list[Block]] = {}
+    for block in run.blocks:
+        by_group.setdefault(block.group, []).append(block)
+
+    cells, harness, noise = [], [], []
+    differences: list[tuple[dict[str, Any], Comparison, int]] = []
+    aa: dict[int, Comparison] = {}
+    control: dict[str, Any] | None = None
+    for index, blocks in sorted(by_group.items()):
+        group = run.plan.groups[index]
+        samples = Samples(blocks, seed)
+        for position, cell in enumerate(group.cells):
+            if cell.role == "control-reference":
+                continue
+            compared = samples.compare(position, 0)
+            row = _row(_describe(run, group, cell, blocks), samples.absolute(position), compared)
+            if cell.role == "identity":
+                harness.append(row)
+            elif cell.role == "aa":
+                noise.append(row)
+                aa[index] = compared
+                differences.append((row, compared, index))
+            elif cell.role == "control":
+                partner = next(
+                    i for i, c in enumerate(group.cells) if c.contender.variant == variants.CONTROL_REFERENCE
+                )
+                control = _control(samples.compare(position, partner), group, len(blocks))
+            elif position == 0:
+                cells.append({**row, "verdict": "reference"})
+            else:
+                cells.append(row)
+                differences.append((row, compared, index))
+    _judge(run, differences, aa, margin)
+    return {
+        "schema": SCHEMA,
+        "tool": run.header["tool"],
+        "created": run.header["created"],
+        "command": run.header["command"],
+        "finished": {
+            "blocks": len(run.blocks),
+            "planned": run.plan.processes * len(run.plan.groups),
+            "processes": len({block.process for block in run.blocks}),
+        },
+        "plan": run.header["plan"],
+        "machine": run.header["machine"],
+        "compiler": run.header["compiler"],
+        "calibration": run.header["calibration"],
+        "variants": run.header["variants"],
+        "warnings": run.header["warnings"],
+        "margin_cycles": margin,
+        "clock": {**run.header["clock"], "core_ghz": _core_ghz(run)},
+        "interference": _interference(run),
+        "sampling": _sampling(run),
+        "control": control,
+        "cells": cells,
+        "harness": harness,
+        "noise": noise,
+    }
+
+
+def _judge(
+    run: Run, differences: list[tuple[dict[str, Any], Comparison, int]], aa: Mapping[int, Comparison], margin: float
+) -> None:
+    """Fill in what can be resolved, adjusted p-values and verdicts."""
+    groups = run.plan.groups
+
+    def level(index: int) -> tuple[str, str]:
+        return groups[index].probe, groups[index].level
+
+    for row, compared, index in differences:
+        others = [aa[i].ns.estimate for i in aa if i != index and level(i) == level(index)]
+        resolvable = stats.smallest_resolvable(compared.ns, others, aa[index].ns.estimate)
+        row["smallest_resolvable_ns"] = _number(resolvable)
+    judged = [(row, compared) for row, compared, index in differences if compared is not aa[index]]
+    adjusted = stats.holm([compared.p for _, compared in judged])
+    for (row, compared), p in zip(judged, adjusted, strict=True):
+        row["p_adjusted"] = _number(p)
+        # The margin is in cycles; the core clock of the cell makes it ns.
+        ghz = row["cycles"]["median"] / row["ns"]["median"]
+        row["verdict"] = stats.verdict(compared.ns, row["smallest_resolvable_ns"] or math.inf, margin / ghz)
+
+
+def _control(compared: Comparison, group: Group, processes: int) -> dict[str, Any]:
+    off = abs(compared.cycles.estimate - CONTROL_CYCLES)
+    return {
+        "cycles": _interval(compared.cycles),
+        "ns": _interval(compared.ns),
+        "expected_cycles": CONTROL_CYCLES,
+        "tolerance_cycles": CONTROL_TOLERANCE,
+        "trusted": bool(off <= CONTROL_TOLERANCE),
+        "order": group.order,
+        "footprint_bytes": group.footprint_bytes,
+        "processes": processes,
+    }
+
+
+def _core_ghz(run: Run) -> dict[str, float | None]:
+    per_block = np.array([np.median(block.ghz) for block in run.blocks])
+    return {
+        "median": _number(float(np.median(per_block))),
+        "low": _number(float(per_block.min())),
+        "high": _number(float(per_block.max())),
+    }
+
+
+def _interference(run: Run) -> dict[str, Any]:
+    """What disturbed the run: dropped samples, switches, stolen time."""
+    invalid = sum(int((~block.valid).sum()) for block in run.blocks)
+    samples = sum(block.valid.size for block in run.blocks)
+    switched = sum(len(block.line["switches"]) for block in run.blocks)
+    sampling_s = sum(block.line["sampling_ns"] for block in run.blocks) / 1e9
+    steal = sum(block.line["steal_ticks"] for block in run.blocks) / run.header["machine"].get("clock_ticks_hz", 100)
+    return {
+        "samples": samples,
+        "samples_dropped": invalid,
+        "context_switches": switched,
+        "steal_share": _number(steal / sampling_s) if sampling_s else None,
+        "immovable_loops": sum(1 for block in run.blocks for copies in block.line["copies"] if copies == 1),
+    }
+
+
+def _sampling(run: Run) -> dict[str, float | None]:
+    """Shares of the samplers' time: inside timed batches, by cache level."""
+    shares = {}
+    for level in ("l1", "l2", "l3", "dram"):
+        blocks = [b for b in run.blocks if run.plan.groups[b.group].level == level]
+        if blocks:
+            timed = sum(block.line["timed_ns"] for block in blocks)
+            shares[level] = _number(timed / sum(block.line["sampling_ns"] for block in blocks))
+    return shares

@@ -1,0 +1,28 @@
+"""Sizes as people write them: 16K, 2M, 1G."""
+
+from __future__ import annotations
+
+import re
+
+from pagebench.errors import PagebenchError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def parse_size(text: str) -> int:
+    """Bytes in ``16K``, ``2M``, ``1G`` or a plain number; binary units.
+
+    Raises PagebenchError for anything else.
+    """
+    match = re.fullmatch(r"(\d+)([KMG]?)(?:iB|B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise PagebenchError(f"{text!r} is not a size: write it as 16K, 2M or 1G")
+    return int(match[1]) * {"": 1, "K": KIB, "M": MIB, "G": GIB}[match[2].upper()]
+
+
+def format_size(size: int) -> str:
+    """The shortest exact form (``16K``), else one decimal (``1.9M``)."""
+    for unit, letter in ((GIB, "G"), (MIB, "M"), (KIB, "K")):
+        if size >= unit:
+            return f"{size // unit}{letter}" if size % unit == 0 else f"{size / unit:.1f}{letter}"
+    return str(size)

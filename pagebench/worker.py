@@ -1,0 +1,198 @@
+"""One process of a run: places code and memmaps anew, verifies, samples.
+
+Started by runner.py with a job on standard input; writes one JSON line per
+finished group to standard output.  Nothing of a group survives but that line.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench import core, machine, memmap, patterns, plan
+from pagebench.errors import PagebenchError
+from pagebench.frames import Frames, Placed
+from pagebench.sampling import WINDOW_LOOKUPS, GroupSampler, Windows, segments
+
+# After 100 ms asleep a core is slow for as long (METHOD.md, section 1).
+SPIN_NS = 100_000_000
+COPIES = 16
+LINE_BYTES = 64
+
+# A loop: variant, probe, whether it is the A/A pair's second copy.
+Loop = tuple[str, str, bool]
+
+
+class Worker:
+    """Memory, code and clock of one process, and the groups sampled with them."""
+
+    def __init__(
+        self, the_plan: plan.Plan, process: int, movable: Mapping[str, bool], stack: ExitStack
+    ) -> None:
+        self.plan = the_plan
+        self.process = process
+        core.pin(the_plan.cpu)
+        self.clock = core.Clock(SPIN_NS)
+        known = core.built_in_variants(the_plan.struct_page_bytes)
+        self.variants = {name: known[name] for name in the_plan.variant_names}
+        self.regions = self._reserve(stack)
+        self.obtained = {
+            key: machine.backing_obtained(region.base, region.size) for key, region in self.regions.items()
+        }
+        self.copies = self._place_code(movable, stack)
+        self._frames: tuple[tuple[Any, ...], Frames] | None = None
+        self._windows: tuple[tuple[Any, ...], Windows] | None = None
+
+    def rng(self, *key: object) -> np.random.Generator:
+        """A generator of its own for each use, the same each time."""
+        use = zlib.crc32(repr(key).encode())
+        return np.random.default_rng(np.random.SeedSequence([self.plan.seed, self.process, use]))
+
+    def _reserve(self, stack: ExitStack) -> dict[tuple[str, str], core.Reservation]:
+        """All memory at once, reused by group after group: METHOD.md, section 2.14."""
+        sizes = plan.region_sizes(self.plan)
+        memmap.check_fits(sum(sizes.values()), machine.available_bytes())
+        alignments = [
+            memmap.FolioMap.uniform(group.order, group.footprint_bytes, self.plan.struct_page_bytes).alignment
+            for group in self.plan.groups
+        ]
+        return {
+            (backing, role): stack.enter_context(
+                core.Reservation(size, max(memmap.BACKING_BYTES[backing], *alignments), backing)
+            )
+            for (backing, role), size in sorted(sizes.items())
+        }
+
+    def _place_code(
+        self, movable: Mapping[str, bool], stack: ExitStack
+    ) -> dict[Loop, npt.NDArray[np.uint64]]:
+        """Where each loop may run: copies at drawn offsets, or the original."""
+        rng = self.rng("code")
+        loops = sorted(
+            {(cell.contender.variant, group.probe, cell.role == "aa") for group in self.plan.groups for cell in group.cells}
+        )
+        probes = {loop: self.variants[loop[0]].probes[loop[1]] for loop in loops}
+        placed = {loop: np.array([probe.run], np.uint64) for loop, probe in probes.items()}
+        copies = [loop for loop in loops if movable[f"{loop[0]} {loop[1]}"] for _ in range(COPIES)]
+        if not copies:
+            return placed
+        # Neighbours are of different loops; each starts at any byte of a line.
+        starts = np.empty(len(copies), np.int64)
+        used = 0
+        for index in rng.permutation(len(copies)):
+            starts[index] = used + rng.integers(LINE_BYTES)
+            end = int(starts[index]) + len(probes[copies[index]].code)
+            used = -(-end // LINE_BYTES) * LINE_BYTES
+        arena = stack.enter_context(core.CodeArena(memmap.reserved_bytes(used, "4k")))
+        runs = [arena.copy(probes[loop], int(start)) for loop, start in zip(copies, starts, strict=True)]
+        arena.seal()
+        for loop, run in zip(copies, runs, strict=True):
+            if not arena.holds(probes[loop], run):
+                raise PagebenchError(f"a copy of the loop {loop[1]} of {loop[0]} differs from its original")
+        for loop in set(copies):
+            placed[loop] = np.array([run for other, run in zip(copies, runs, strict=True) if other == loop], np.uint64)
+        return placed
+
+    def frames(self, group: plan.Group) -> Frames:
+        """The group's memmaps; the last ones again, where they serve it too."""
+        key = (*memmap_key(group), *plan.regions_of(group))
+        if self._frames is None or self._frames[0] != key:
+            made = Frames(group, self.plan.struct_page_bytes, self.regions, self.rng("frames", *key))
+            self._frames = key, made
+        return self._frames[1]
+
+    def windows(self, group: plan.Group, folio_map: memmap.FolioMap) -> Windows:
+        """The pattern's lookups; probes of one memmap and pattern go on in one."""
+        key = (*memmap_key(group), group.pattern)
+        if self._windows is None or self._windows[0] != key:
+            pattern = patterns.Pattern.parse(group.pattern)
+            rng = self.rng("windows", *key)
+            pfns = patterns.draw(pattern, folio_map, group.footprint_bytes, WINDOW_LOOKUPS, rng)
+            self._windows = key, Windows(folio_map, pfns)
+        return self._windows[1]
+
+    def sample_group(self, index: int) -> dict[str, Any]:
+        """Populate, verify, calibrate and sample one group; its result line."""
+        started = time.perf_counter_ns()
+        group = self.plan.groups[index]
+        rng = self.rng("group", index)
+        frames = self.frames(group)
+        windows = self.windows(group, frames.folio_map)
+        placed = [
+            Placed(
+                cell,
+                self.variants[cell.contender.variant],
+                self.copies[cell.contender.variant, group.probe, cell.role == "aa"],
+                frames.base(cell),
+            )
+            for cell in group.cells
+        ]
+        frames.verify(group, [[placed[c] for c in segment] for segment in segments(group)], rng)
+        steal = machine.steal_ticks(self.plan.cpu)
+        line = {
+            "kind": "block",
+            "process": self.process,
+            "group": index,
+            "ticks_per_ns": self.clock.ticks_per_ns,
+            "touched_bytes": windows.touched_bytes(group.probe in plan.HEAD_PROBES),
+            "backing": self._backing(group),
+            **GroupSampler(group, placed, frames, windows, self.clock, self.plan.rounds, rng).run(),
+            "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
+        }
+        return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}
+
+    def _backing(self, group: plan.Group) -> dict[str, dict[str, int]]:
+        """Bytes by backing obtained, under each backing that was asked for."""
+        found: dict[str, dict[str, int]] = {}
+        for asked, role in plan.regions_of(group):
+            counts = found.setdefault(asked, {})
+            for name, size in self.obtained[asked, role].items():
+                counts[name] = counts.get(name, 0) + size
+        return found
+
+
+def memmap_key(group: plan.Group) -> tuple[Any, ...]:
+    """Groups with the same key can be sampled over the same memmaps."""
+    return group.order, group.footprint_bytes
+
+
+def group_order(groups: Sequence[plan.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """The wanted groups in a drawn order, those on one memmap and pattern together."""
+    keys = sorted({memmap_key(groups[index]) for index in wanted})
+    rank = {keys[i]: position for position, i in enumerate(rng.permutation(len(keys)))}
+    return sorted(wanted, key=lambda index: (rank[memmap_key(groups[index])], groups[index].pattern))
+
+
+def run_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Sample the groups of a job: plan, process, groups, movable."""
+    the_plan = plan.Plan.from_json(job["plan"])
+    with ExitStack() as stack:
+        worker = Worker(the_plan, job["process"], job["movable"], stack)
+        for index in group_order(the_plan.groups, job["groups"], worker.rng("order")):
+            yield worker.sample_group(index)
+
+
+def main() -> int:
+    """Read a job, write result lines; 2 with an error line for what a user can mend."""
+    # An interrupt is the parent's to handle: it ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for line in run_job(json.load(sys.stdin)):
+            print(json.dumps(line, separators=(",", ":")), flush=True)
+    except (PagebenchError, OSError, MemoryError) as error:
+        print(json.dumps({"kind": "error", "message": str(error) or "out of memory"}), flush=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
