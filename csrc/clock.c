@@ -12,7 +12,7 @@
 
 /* Back-to-back reads, in runs short enough to fit between interrupts. */
 #define CLOCK_READS 256
-#define CLOCK_RUNS 32
+#define CLOCK_RUNS  32
 
 /* The TSC where it is invariant (CPUID 8000_0007h, EDX bit 8). */
 uint32_t pb_clock_best(void)
@@ -47,8 +47,8 @@ int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret)
 	if (kind == PB_CLOCK_COUNTER) {
 		if (last <= first || now <= start)
 			return -ENODEV;
-		clock.ticks_per_ns = (double)(last - first) /
-				     (double)(now - start);
+		clock.ticks_per_ns =
+			(double)(last - first) / (double)(now - start);
 	}
 	for (int run = 0; run < CLOCK_RUNS; run++) {
 		first = now = pb_clock_read(&clock);
@@ -70,7 +70,7 @@ int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret)
 	return 0;
 }
 
-#define ADD_4 "add %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\t"
+#define ADD_4  "add %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\t"
 #define ADD_16 ADD_4 ADD_4 ADD_4 ADD_4
 
 /*
@@ -86,13 +86,17 @@ const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n)
 	for (size_t i = 0; i < n; i += 64) {
 #if defined(__x86_64__)
 		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
-				 : "+r"(x) : "r"(zero) : "cc");
+				 : "+r"(x)
+				 : "r"(zero)
+				 : "cc");
 #else
 #undef ADD_4
-#define ADD_4 "add %0, %0, %1\n\tadd %0, %0, %1\n\t" \
-	      "add %0, %0, %1\n\tadd %0, %0, %1\n\t"
+#define ADD_4                                  \
+	"add %0, %0, %1\n\tadd %0, %0, %1\n\t" \
+	"add %0, %0, %1\n\tadd %0, %0, %1\n\t"
 		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
-				 : "+r"(x) : "r"(zero));
+				 : "+r"(x)
+				 : "r"(zero));
 #endif
 	}
 	return (const char *)base + x;

@@ -24,13 +24,17 @@ static inline uint64_t pb_counter(void)
 	uint32_t low, high;
 
 	__asm__ volatile("lfence\n\trdtsc\n\tlfence"
-			 : "=a"(low), "=d"(high) : : "memory");
+			 : "=a"(low), "=d"(high)
+			 :
+			 : "memory");
 	return (uint64_t)high << 32 | low;
 #elif defined(__aarch64__)
 	uint64_t now;
 
 	__asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tisb"
-			 : "=r"(now) : : "memory");
+			 : "=r"(now)
+			 :
+			 : "memory");
 	return now;
 #endif
 }

@@ -16,7 +16,7 @@
 enum { NR, TIME_ENABLED, TIME_RUNNING, VALUES };
 #define GROUP_WORDS (VALUES + 2 * PB_EVENTS)
 
-#define READ_MISS(cache)                          \
+#define READ_MISS(cache)                              \
 	((cache) | PERF_COUNT_HW_CACHE_OP_READ << 8 | \
 	 PERF_COUNT_HW_CACHE_RESULT_MISS << 16)
 
@@ -235,9 +235,9 @@ int pb_counters_run(const struct pb_counters *counters,
 		sample->run(sample->base, sample->offsets, sample->lead_in);
 	if (ioctl(leader, PERF_EVENT_IOC_ENABLE, 0))
 		return -errno;
-	sample->last =
-		sample->run(sample->base, sample->offsets + sample->lead_in,
-			    sample->lookups);
+	sample->last = sample->run(sample->base,
+				   sample->offsets + sample->lead_in,
+				   sample->lookups);
 	if (ioctl(leader, PERF_EVENT_IOC_DISABLE, 0))
 		return -errno;
 	err = group_read(leader, after, &words);

@@ -40,11 +40,11 @@ _Static_assert(offsetof(struct page, compound_info) == 8, "the kernel's");
 _Static_assert(offsetof(struct page, _refcount) == 52, "the kernel's");
 
 #undef __always_inline
-#define __always_inline inline __attribute__((__always_inline__))
-#define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
-#define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define __always_inline	  inline __attribute__((__always_inline__))
+#define READ_ONCE(x)	  (*(const volatile __typeof__(x) *)&(x))
+#define WRITE_ONCE(x, v)  (*(volatile __typeof__(x) *)&(x) = (v))
+#define likely(x)	  __builtin_expect(!!(x), 1)
+#define unlikely(x)	  __builtin_expect(!!(x), 0)
 #define GENMASK_FROM(bit) (~0UL << (bit))
 
 /*

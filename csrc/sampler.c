@@ -33,8 +33,8 @@ int pb_sampler_run(const struct pb_clock *clock, struct pb_sample *samples,
 		start = pb_clock_read(clock);
 		s->last = s->run(s->base, s->offsets + s->lead_in, s->lookups);
 		ticks = pb_clock_read(clock) - start;
-		s->ticks = ticks > clock->cost_ticks ?
-				   ticks - clock->cost_ticks : 0;
+		s->ticks = ticks > clock->cost_ticks ? ticks - clock->cost_ticks
+						     : 0;
 		after = context_switches();
 		s->switches = after - before;
 		before = after;

@@ -24,9 +24,9 @@
 #endif
 
 #define PB_CAT_(a, b) a##b
-#define PB_CAT(a, b) PB_CAT_(a, b)
-#define PB_STR_(a) #a
-#define PB_STR(a) PB_STR_(a)
+#define PB_CAT(a, b)  PB_CAT_(a, b)
+#define PB_STR_(a)    #a
+#define PB_STR(a)     PB_STR_(a)
 #define PB_SYMBOL(what) \
 	PB_CAT(PB_CAT(PB_CAT(PB_CAT(pb_, PB_ID), PB_SUFFIX), _), what)
 #define PB_HIDDEN __attribute__((visibility("hidden")))
@@ -39,12 +39,12 @@
  * claiming to change @x, keeps the compiler from computing across it, from
  * hoisting what follows out of the loop and from folding two lookups into one.
  */
-#define PB_MARK(kind, x)                                                       \
-	__asm__ volatile(".Lpb_mark_%=:\n\t"                                   \
-			 ".pushsection pb_marks, \"a\"\n\t"                    \
-			 ".balign 4\n\t"                                       \
-			 ".long .Lpb_mark_%= - ., " #kind "\n\t"               \
-			 ".popsection"                                         \
+#define PB_MARK(kind, x)                                         \
+	__asm__ volatile(".Lpb_mark_%=:\n\t"                     \
+			 ".pushsection pb_marks, \"a\"\n\t"      \
+			 ".balign 4\n\t"                         \
+			 ".long .Lpb_mark_%= - ., " #kind "\n\t" \
+			 ".popsection"                           \
 			 : "+r"(x))
 
 /*
@@ -82,14 +82,11 @@
  *	return head;
  */
 #define PB_PROBE(probe, BEFORE, AFTER)                                         \
-	PB_HIDDEN extern const char                                            \
-		PB_CAT(__start_, PB_SYMBOL(probe))[];                          \
-	PB_HIDDEN extern const char                                            \
-		PB_CAT(__stop_, PB_SYMBOL(probe))[];                           \
+	PB_HIDDEN extern const char PB_CAT(__start_, PB_SYMBOL(probe))[];      \
+	PB_HIDDEN extern const char PB_CAT(__stop_, PB_SYMBOL(probe))[];       \
 	PB_HIDDEN __attribute__((noinline, section(PB_STR(PB_SYMBOL(probe))))) \
-	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \
-					    const uint32_t *offsets,           \
-					    size_t n);                         \
+	const void *PB_SYMBOL(probe##_loop)(                                   \
+		const void *base, const uint32_t *offsets, size_t n);          \
 	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \
 					    const uint32_t *offsets, size_t n) \
 	{                                                                      \
@@ -111,16 +108,16 @@
 		return head;                                                   \
 	}
 
-#define PB_LINK_IN                                                 \
-	do {                                                       \
-		__asm__ volatile("" : "+r"(page)); /* add last */  \
-		page = (const void *)((const char *)page + link);  \
+#define PB_LINK_IN                                                \
+	do {                                                      \
+		__asm__ volatile("" : "+r"(page)); /* add last */ \
+		page = (const void *)((const char *)page + link); \
 	} while (0)
 
-#define PB_LINK_OUT(value)                       \
-	do {                                     \
-		link = (unsigned long)(value);   \
-		PB_ZERO(link);                   \
+#define PB_LINK_OUT(value)                     \
+	do {                                   \
+		link = (unsigned long)(value); \
+		PB_ZERO(link);                 \
 	} while (0)
 
 PB_PROBE(lookup, , )
@@ -129,9 +126,8 @@ PB_PROBE(flags, PB_LINK_IN, PB_LINK_OUT(PB_FIELD(head, unsigned long, flags)))
 PB_PROBE(get, , PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), 1);
 	 PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), -1))
 
-#define PB_ROW(probe)                                        \
-	{ #probe, PB_SYMBOL(probe##_loop),                   \
-	  PB_CAT(__start_, PB_SYMBOL(probe)),                \
+#define PB_ROW(probe)                                                          \
+	{ #probe, PB_SYMBOL(probe##_loop), PB_CAT(__start_, PB_SYMBOL(probe)), \
 	  PB_CAT(__stop_, PB_SYMBOL(probe)) }
 
 static const struct pb_probe pb_probes[] = {

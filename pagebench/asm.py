@@ -304,10 +304,17 @@ def _tail_test(probe: core.Probe, variant: Mapping[int, _Op]) -> tuple[Form, set
         after = {**state, **dict.fromkeys(op.writes, result)}
         if result.of_word:
             form = "arith"
-            test = test or ({result.test} - {-1})
-            if op.name.startswith(("st", "push")) or ("[" in op.args[0] and op.name not in _READ_ONLY):
+            if result.kind == "bit":
+                test = test or {result.test}
+            into_memory = "[" in "".join(op.args[:1]) and op.name not in _READ_ONLY
+            if into_memory or op.name.startswith(("st", "push")):
                 after["memory"] = _MIXED  # what is loaded from now on may be the word
         pending.extend((successor, after) for successor in op.successors)
+    for op in variant.values():
+        if form == "none" and (_JUMPS_IF.fullmatch(op.name) or _SELECTS.fullmatch(op.name)):
+            raise PagebenchError(
+                f"the probe {probe.name}: {op} decides, but the word at offset 8 is never read"
+            )
     return form, test
 
 

@@ -92,39 +92,85 @@ def parser() -> Parser:
     top.add_argument("--version", action="store_true", help="the version and commit, and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
-    run = commands.add_parser("run", help="measure, report, leave raw data and plots", description="Measure and report.")
-    run.add_argument("-o", "--output", type=Path, metavar="FILE", help="result file; default: a new one in pagebench-results/")
-    run.add_argument("--resume", type=Path, metavar="FILE", help="go on with an interrupted run; takes its options from FILE")
+    run = commands.add_parser(
+        "run", help="measure, report, leave raw data and plots", description="Measure and report."
+    )
+    run.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="result file; default: a new one in pagebench-results/",
+    )
+    run.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on with an interrupted run; takes its options from FILE",
+    )
     extent = run.add_mutually_exclusive_group()
-    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="some ten seconds: chain in L1 and L2")
-    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="all patterns and probes: many minutes")
-    run.add_argument("--contenders", type=_names, metavar="LIST", help="variant[@layout[:backing]],…; the first is the reference")
+    extent.add_argument(
+        "--quick",
+        dest="extent",
+        action="store_const",
+        const="quick",
+        help="some ten seconds: chain in L1 and L2",
+    )
+    extent.add_argument(
+        "--full",
+        dest="extent",
+        action="store_const",
+        const="full",
+        help="all patterns and probes: many minutes",
+    )
+    run.add_argument(
+        "--contenders",
+        type=_names,
+        metavar="LIST",
+        help="variant[@layout[:backing]],…; the first is the reference",
+    )
     run.add_argument("--orders", type=_orders, metavar="LIST", help="folio orders, as in 0,2,4,9")
     run.add_argument("--footprints", type=_names, metavar="LIST", help="16K,256K,… or l1,l2,l3,dram")
     run.add_argument("--patterns", type=_names, metavar="LIST", help="random,heads,tails,mixed[:SHARE],scan")
     run.add_argument("--probes", type=_names, metavar="LIST", help="lookup,chain,flags,get")
     run.add_argument("--rounds", type=_at_least(7), metavar="N", help="rounds in each process (63)")
-    run.add_argument("--processes", type=_at_least(2), metavar="N", help="worker processes, one at a time (24)")
-    run.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded")
+    run.add_argument(
+        "--processes", type=_at_least(2), metavar="N", help="worker processes, one at a time (24)"
+    )
+    run.add_argument(
+        "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
+    )
     run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
-    run.add_argument("--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles (0.25)")
+    run.add_argument(
+        "--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles (0.25)"
+    )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
     run.set_defaults(extent="default")
 
-    show = commands.add_parser("show", help="the report of a result file", description="The report of a result file.")
+    show = commands.add_parser(
+        "show", help="the report of a result file", description="The report of a result file."
+    )
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--format", choices=("text", "json"), default="text")
-    show.add_argument("--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles")
+    show.add_argument(
+        "--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles"
+    )
 
-    plot = commands.add_parser("plot", help="PNG and SVG of a result file", description="PNG and SVG of a result file.")
+    plot = commands.add_parser(
+        "plot", help="PNG and SVG of a result file", description="PNG and SVG of a result file."
+    )
     plot.add_argument("file", type=Path, metavar="FILE")
     plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
 
-    asm = commands.add_parser("asm", help="the machine code that is timed", description="The machine code that is timed.")
+    asm = commands.add_parser(
+        "asm", help="the machine code that is timed", description="The machine code that is timed."
+    )
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
     asm.add_argument("--probe", default="chain", metavar="PROBE", help="lookup, chain (default), flags, get")
 
-    commands.add_parser("list", help="variants, layouts, patterns, probes", description="What there is to measure.")
+    commands.add_parser(
+        "list", help="variants, layouts, patterns, probes", description="What there is to measure."
+    )
     return top
 
 
@@ -138,16 +184,45 @@ def _run(args: argparse.Namespace) -> None:
     from pagebench import session
 
     if args.resume:
-        given = [f"--{name}" for name in ("contenders", "orders", "footprints", "patterns", "probes", "rounds", "processes", "seed", "cpu", "margin", "output") if getattr(args, name) is not None]
+        given = [
+            f"--{name}"
+            for name in (
+                "contenders",
+                "orders",
+                "footprints",
+                "patterns",
+                "probes",
+                "rounds",
+                "processes",
+                "seed",
+                "cpu",
+                "margin",
+                "output",
+            )
+            if getattr(args, name) is not None
+        ]
         if args.extent != "default":
             given.append(f"--{args.extent}")
         if given:
-            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {', '.join(given)}")
+            raise PagebenchError(
+                f"--resume takes its options from {args.resume}: leave out {', '.join(given)}"
+            )
         path = session.resume(args.resume)
     else:
         asked = {
             name: value
-            for name in ("contenders", "orders", "footprints", "patterns", "probes", "rounds", "processes", "seed", "cpu", "extent")
+            for name in (
+                "contenders",
+                "orders",
+                "footprints",
+                "patterns",
+                "probes",
+                "rounds",
+                "processes",
+                "seed",
+                "cpu",
+                "extent",
+            )
             if (value := getattr(args, name)) is not None
         }
         if args.margin is not None:
@@ -185,7 +260,9 @@ def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Pa
     try:
         return plots.save(plots.figures(found), directory, stem)
     except OSError as error:
-        raise PagebenchError(f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`") from error
+        raise PagebenchError(
+            f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`"
+        ) from error
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -253,4 +330,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pagebench: interrupted", file=sys.stderr)
         return 130
     return 0
-

@@ -139,7 +139,9 @@ def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
     """The variants of the core over struct pages of that size, by name."""
     table = ffi.new("const struct pb_variant *const **")
     count = lib.pb_variants(table)
-    found = [wrap_variant(table[0][i]) for i in range(count) if table[0][i].struct_page_bytes == struct_page_bytes]
+    found = [
+        wrap_variant(table[0][i]) for i in range(count) if table[0][i].struct_page_bytes == struct_page_bytes
+    ]
     return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
 
 
@@ -190,7 +192,9 @@ class Reservation:
     def __enter__(self) -> Reservation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -259,7 +263,9 @@ class CodeArena:
     def copy(self, probe: Probe, offset: int) -> int:
         """Copy a probe to ``offset`` and return the address of its function."""
         if not 0 <= offset <= self.size - len(probe.code):
-            raise IndexError(f"{len(probe.code)} bytes of code at {offset} are outside the arena's {self.size}")
+            raise IndexError(
+                f"{len(probe.code)} bytes of code at {offset} are outside the arena's {self.size}"
+            )
         lib.pb_code_copy(self._code + offset, probe.cdata)
         return self.base + offset + probe.run - probe.start
 
@@ -281,7 +287,9 @@ class CodeArena:
     def __enter__(self) -> CodeArena:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -56,17 +56,24 @@ class Frames:
         """The address of the memmap that a cell's lookups go through."""
         return self.bases[cell.contender.backing, plan.role_of(cell, self.shared)]
 
-    def encode(self, placed: Iterable[Placed]) -> None:
-        """Bring these cells' encodings into their memmaps: whole pages at first."""
+    def encode(self, placed: Iterable[Placed]) -> list[Placed]:
+        """Bring these cells' encodings into their memmaps: whole pages at first.
+
+        Returns a cell for each memmap that was written.
+        """
+        written = []
         for p in placed:
             current = self._encoded.get(p.base)
-            if current is None:
-                core.populate(p.variant, p.base, self.folio_map.folios)
-            elif current != p.cell.encoding:
-                core.encode(p.variant, p.base, self.folio_map.folios)
+            if current == p.cell.encoding:
+                continue
+            (core.populate if current is None else core.encode)(p.variant, p.base, self.folio_map.folios)
             self._encoded[p.base] = p.cell.encoding
+            written.append(p)
+        return written
 
-    def verify(self, group: plan.Group, segments: Sequence[Sequence[Placed]], rng: np.random.Generator) -> None:
+    def verify(
+        self, group: plan.Group, segments: Sequence[Sequence[Placed]], rng: np.random.Generator
+    ) -> None:
         """Look every pfn up through a copy of each cell's loop.
 
         Raises PagebenchError that names pfn, got and expected.  lookup comes

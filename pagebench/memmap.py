@@ -55,7 +55,9 @@ class FolioMap:
     def uniform(cls, order: int, footprint_bytes: int, struct_page_bytes: int = 64) -> FolioMap:
         """As many folios of one order as the footprint holds, and at least one."""
         count = max(1, footprint_bytes // (struct_page_bytes << order))
-        return cls(struct_page_bytes, np.arange(count, dtype=np.int64) << order, np.full(count, order, np.int64))
+        return cls(
+            struct_page_bytes, np.arange(count, dtype=np.int64) << order, np.full(count, order, np.int64)
+        )
 
     @property
     def bytes(self) -> int:
@@ -98,7 +100,8 @@ class FolioMap:
 
     def heads_of(self, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The pfn of the head that geometry dictates, for any of the pages."""
-        return self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1]
+        heads: npt.NDArray[np.int64] = self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1]
+        return heads
 
 
 def reserved_bytes(needed: int, backing: str) -> int:

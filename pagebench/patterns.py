@@ -43,7 +43,9 @@ class Pattern:
         except ValueError:
             value = -1
         if name != "mixed" or not 0 < value < 1:
-            raise PagebenchError(f"{text!r}: only mixed takes a share of heads, between 0 and 1, as in mixed:0.25")
+            raise PagebenchError(
+                f"{text!r}: only mixed takes a share of heads, between 0 and 1, as in mixed:0.25"
+            )
         return cls(name, value)
 
     def __str__(self) -> str:
@@ -96,9 +98,9 @@ def draw(
 
 def _any_of(pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     index = rng.integers(0, len(pfns), lookups, np.uint32)
-    if len(pfns) == pfns[-1] - pfns[0] + 1:
-        return index + pfns[0]
-    return pfns[index]
+    if len(pfns) == pfns[-1] - pfns[0] + 1:  # without holes: no look-up needed
+        return np.asarray(index + pfns[0], np.int64)
+    return np.asarray(pfns[index], np.int64)
 
 
 def touched_bytes(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bool) -> int:

@@ -99,6 +99,8 @@ class Group:
     """Cells that differ only in contender; the first is the reference.
 
     ``shared``: contenders of all encodings take turns on the same frames.
+    ``purpose``: "compare", or "control" where the positive control needed a
+    group that nobody asked for.
     """
 
     order: int
@@ -108,6 +110,7 @@ class Group:
     level: str
     shared: bool
     cells: tuple[Cell, ...]
+    purpose: str = "compare"
 
     @property
     def title(self) -> str:
@@ -137,7 +140,14 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of to_json.  Raises KeyError, TypeError for foreign data."""
         groups = tuple(
-            Group(**{**g, "cells": tuple(Cell(Contender(**c["contender"]), c["role"], c["encoding"]) for c in g["cells"])})
+            Group(
+                **{
+                    **g,
+                    "cells": tuple(
+                        Cell(Contender(**c["contender"]), c["role"], c["encoding"]) for c in g["cells"]
+                    ),
+                }
+            )
             for g in data["groups"]
         )
         return cls(**{**data, "groups": groups, "levels": Levels(**data["levels"])})
@@ -171,7 +181,12 @@ DEFAULT_GRIDS = (
 )
 QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
 FULL_GRIDS = (
-    Grid((0, 2, 4, 6, 9), ("16K", "256K", "2M", "8M", "128M"), ("random", "heads", "tails", "mixed", "scan"), tuple(PROBES)),
+    Grid(
+        (0, 2, 4, 6, 9),
+        ("16K", "256K", "2M", "8M", "128M"),
+        ("random", "heads", "tails", "mixed", "scan"),
+        tuple(PROBES),
+    ),
 )
 
 
@@ -247,9 +262,13 @@ def _contenders(texts: Iterable[str], struct_page_bytes: int) -> list[Contender]
     for contender in contenders:
         variants.find(contender.variant, struct_page_bytes)
         if contender.variant in variants.HARNESS:
-            raise PagebenchError(f"{contender.variant} belongs to the harness and runs in every group: name other contenders")
+            raise PagebenchError(
+                f"{contender.variant} belongs to the harness and runs in every group: name other contenders"
+            )
     if len(set(contenders)) < len(contenders):
-        raise PagebenchError("a contender is named twice: every group has an A/A copy of its reference already")
+        raise PagebenchError(
+            "a contender is named twice: every group has an A/A copy of its reference already"
+        )
     return contenders
 
 
@@ -258,7 +277,11 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
     cells.append(Cell(reference, "aa", numbers[reference.variant]))
     # The harness reads nothing, so it may sit on any encoding's memmap.
-    cells.append(Cell(dataclasses.replace(reference, variant=variants.IDENTITY), "identity", numbers[reference.variant]))
+    cells.append(
+        Cell(
+            dataclasses.replace(reference, variant=variants.IDENTITY), "identity", numbers[reference.variant]
+        )
+    )
     if control:
         if all(contender.variant != variants.CONTROL_REFERENCE for contender in contenders):
             partner = dataclasses.replace(reference, variant=variants.CONTROL_REFERENCE)
@@ -278,7 +301,10 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     if not contenders:
         raise PagebenchError("no contenders: name at least one, as in --contenders pointer,mask")
     known = core.built_in_variants(options.struct_page_bytes)
-    timed = {name: known[name] for name in (*(c.variant for c in contenders), variants.CONTROL_REFERENCE, *variants.HARNESS)}
+    timed = {
+        name: known[name]
+        for name in (*(c.variant for c in contenders), variants.CONTROL_REFERENCE, *variants.HARNESS)
+    }
     groups: dict[tuple[Any, ...], Group] = {}
     missing: list[str] = []
     control_at: tuple[Any, ...] | None = None
@@ -305,8 +331,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         what = f" ({missing[0]} has nothing to look up)" if missing else ""
         raise PagebenchError(f"nothing to measure{what}: name orders, footprints, patterns and probes")
     if control_at is None:
-        group = _control_group(options, levels, contenders[0], timed)
-        groups["control",] = group
+        groups["control",] = _control_group(options, levels, contenders[0], timed)
     processes = options.processes or (QUICK_PROCESSES if options.extent == "quick" else DEFAULT_PROCESSES)
     plan = Plan(
         groups=tuple(groups.values()),
@@ -329,7 +354,7 @@ def _control_group(
     """The positive control in a group of its own, where no L1 chain is asked for."""
     size = levels.l1_bytes // 2
     cells = _cells([reference], variants.encodings(timed, 2), control=True)
-    return Group(2, size, "random", "chain", "l1", True, cells)
+    return Group(2, size, "random", "chain", "l1", True, cells, "control")
 
 
 def regions_of(group: Group) -> list[tuple[str, str]]:

@@ -71,10 +71,16 @@ class Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = path.open("xb")
         except FileExistsError:
-            what = "exists: name another file with -o, or go on with --resume" if path.is_file() else "cannot be made a directory"
+            what = (
+                "exists: name another file with -o, or go on with --resume"
+                if path.is_file()
+                else "cannot be made a directory"
+            )
             raise PagebenchError(f"{path if path.exists() else path.parent} {what}") from None
         except OSError as error:
-            raise PagebenchError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+            raise PagebenchError(
+                f"cannot write {path}: {error.strerror}; name another file with -o"
+            ) from error
         writer = cls(path, stream)
         writer.append({"kind": KIND, "schema": SCHEMA, **header})
         return writer
@@ -144,7 +150,9 @@ def read(path: Path) -> Run:
     lines = data[:whole].splitlines()
     if not lines:
         started = data.startswith(b'{"kind":"' + KIND.encode())
-        raise PagebenchError(f"{path} {'was cut off in its header: run again' if started else 'is not a pagebench result file'}")
+        raise PagebenchError(
+            f"{path} {'was cut off in its header: run again' if started else 'is not a pagebench result file'}"
+        )
     header = _json(path, 1, lines[0])
     if header.get("kind") != KIND:
         raise PagebenchError(f"{path} is not a pagebench result file")
@@ -165,7 +173,9 @@ def read(path: Path) -> Run:
         try:
             blocks.append(_block(line, plan))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise PagebenchError(f"{path}: line {number} is damaged ({error}); delete it to read the rest") from error
+            raise PagebenchError(
+                f"{path}: line {number} is damaged ({error}); delete it to read the rest"
+            ) from error
     return Run(path, header, plan, tuple(blocks), whole)
 
 

@@ -33,6 +33,9 @@ CORE_CYCLES = 24_000
 ENCODING_SHARE = 0.1
 TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
 TRIALS = 3
+SETTLE_TURNS = 16
+# One round in three, on top.
+WARM_UP = 3
 
 
 class Windows:
@@ -104,9 +107,14 @@ class GroupSampler:
         self.frames = frames
         self.windows = windows
         self.clock = clock
-        self.rounds = rounds
+        # Memmaps of their own start with cold lines and page tables: rounds
+        # that are sampled and not kept bring all of them to where they stay.
+        self.warm_up = 0 if group.shared else rounds // WARM_UP
+        self.rounds = self.warm_up + rounds
         self.rng = rng
         self.segments = segments(group)
+        # One pass over the lines that the pattern touches, as windows go.
+        self.settle_lookups = min(len(windows.offsets) // 4, group.footprint_bytes // patterns.LINE_BYTES)
 
     def run(self) -> dict[str, Any]:
         """Calibrate, sample every round, check the last result of every batch.
@@ -124,23 +132,26 @@ class GroupSampler:
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
         schedules = [self._schedule(segment, lengths, lead_in) for segment in self.segments]
         encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
+        kept = slice(self.warm_up, None)
         for number, schedule in enumerate(schedules):
-            batch = schedule.samples[:, 1:-1]
-            ticks[schedule.order, np.arange(self.rounds)[:, None]] = batch["ticks"]
-            switches[schedule.order, np.arange(self.rounds)[:, None]] = batch["switches"]
+            for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
+                mine = schedule.samples[:, 1:-1][schedule.order == place]
+                ticks[c], switches[c] = mine["ticks"], mine["switches"]
             chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
             self._check_results(schedule, lengths, lead_in)
         return {
-            "lookups": lengths.tolist(),
+            "lookups": lengths[kept].tolist(),
             "lead_in": lead_in,
-            "ticks": ticks.tolist(),
+            "ticks": ticks[:, kept].tolist(),
             "core_cycles": CORE_CYCLES,
-            "core_ticks": chain.tolist(),
-            "segment": [next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.placed))],
-            "switches": np.argwhere(switches > 0).tolist(),
+            "core_ticks": chain[:, :, kept].tolist(),
+            "segment": [
+                next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.placed))
+            ],
+            "switches": np.argwhere(switches[:, kept] > 0).tolist(),
             "copies": [len(p.runs) for p in self.placed],
             "sampling_ns": time.perf_counter_ns() - started,
-            "timed_ns": round(float(ticks.sum()) / self.clock.ticks_per_ns),
+            "timed_ns": round(float(ticks[:, kept].sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
         }
 
@@ -150,9 +161,8 @@ class GroupSampler:
         per_lookup = []
         encode_ns = 0
         for segment in self.segments:
-            before = time.perf_counter_ns()
-            self.frames.encode(self.placed[c] for c in segment)
-            encode_ns += time.perf_counter_ns() - before
+            encode_ns += self._bring_in(segment)
+            self._settle(list({self.placed[c].base: self.placed[c] for c in segment}.values()), SETTLE_TURNS)
             for p in (self.placed[c] for c in segment if self.group.cells[c].role != "identity"):
                 samples = np.zeros(TRIALS, core.SAMPLE_DTYPE)
                 samples["run"], samples["base"] = p.runs[0], p.base
@@ -162,11 +172,33 @@ class GroupSampler:
                 per_lookup.append(samples["ticks"].min() / self.clock.ticks_per_ns / trial)
         return BATCH_NS / max(float(np.mean(per_lookup)), 1e-3), encode_ns
 
+    def _bring_in(self, segment: Sequence[int]) -> int:
+        """The segment's encodings into their memmaps, settled; the ns it took."""
+        before = time.perf_counter_ns()
+        self._settle(self.frames.encode(self.placed[c] for c in segment))
+        return time.perf_counter_ns() - before
+
+    def _settle(self, placed: list[Placed], turns: int = 1) -> None:
+        """Pass over the memmaps of these cells, untimed, by turns.
+
+        Writing leaves every line dirty and the last ones nearest; what comes
+        first finds page tables cold.  Both would be charged to some cells.
+        """
+        lookups = max(1, self.settle_lookups // turns)
+        for p in placed * turns:
+            samples = np.zeros(1, core.SAMPLE_DTYPE)
+            samples["run"], samples["base"] = p.variant.probes["lookup"].run, p.base
+            samples["lookups"] = lookups
+            samples["offsets"] = self.windows.addresses(self.windows.take(np.array([lookups])))
+            core.run_samples(self.clock, samples)
+
     def _lead_in(self, lookups: float) -> int:
         """A quarter of a batch; inside L2 one pass over the lines, if that is more."""
         share = LEAD_IN * lookups
         if self.group.level in ("l1", "l2"):
-            share = max(share, min(self.group.footprint_bytes / patterns.LINE_BYTES, LEAD_IN_AT_MOST * lookups))
+            share = max(
+                share, min(self.group.footprint_bytes / patterns.LINE_BYTES, LEAD_IN_AT_MOST * lookups)
+            )
         return math.ceil(share)
 
     def _rounds_per_block(self, encode_ns: float) -> int:
@@ -176,18 +208,33 @@ class GroupSampler:
 
     def _schedule(self, segment: Sequence[int], lengths: Ints, lead_in: int) -> Schedule:
         """Every round of a segment: add chain, cells in their order, add chain."""
-        order = balanced_orders(segment, self.rounds, self.rng)
-        samples = np.zeros((self.rounds, len(segment) + 2), core.SAMPLE_DTYPE)
+        visits = [*segment, *self._extra_visits(segment)]
+        order = balanced_orders(range(len(visits)), self.rounds, self.rng)
+        samples = np.zeros((self.rounds, len(visits) + 2), core.SAMPLE_DTYPE)
         samples["run"], samples["lookups"] = core.CORE_CYCLES, CORE_CYCLES
         batch = samples[:, 1:-1]
-        starts = self.windows.take(np.repeat(lengths + lead_in, len(segment))).reshape(order.shape)
-        for c in segment:
-            p, mine = self.placed[c], order == c
+        starts = self.windows.take(np.repeat(lengths + lead_in, len(visits))).reshape(order.shape)
+        for place, c in enumerate(visits):
+            p, mine = self.placed[c], order == place
             batch["run"][mine] = self.rng.choice(p.runs, self.rounds)
             batch["base"][mine] = p.base
         batch["offsets"] = self.windows.addresses(starts)
         batch["lead_in"], batch["lookups"] = lead_in, lengths[:, None]
-        return Schedule(segment, order, starts, samples)
+        return Schedule(segment, visits, order, starts, samples)
+
+    def _extra_visits(self, segment: Sequence[int]) -> list[int]:
+        """Cells to visit once more in each round, their samples not kept.
+
+        Where cells have memmaps of their own, one that is visited more often
+        has more of its lines and of its page tables in the caches: every
+        memmap gets as many visits.
+        """
+        by_base: dict[int, list[int]] = {}
+        for c in segment:
+            if self.group.cells[c].role != "identity":  # reads nothing
+                by_base.setdefault(self.placed[c].base, []).append(c)
+        most = max(map(len, by_base.values()))
+        return [cells[i % len(cells)] for cells in by_base.values() for i in range(most - len(cells))]
 
     def _sample(self, schedules: Sequence[Schedule], per_block: int) -> int:
         """Run all blocks; the ns spent re-encoding.
@@ -197,17 +244,15 @@ class GroupSampler:
         encoding_ns = 0
         for block, first in enumerate(range(0, self.rounds, per_block)):
             for schedule in schedules if block % 2 == 0 else schedules[::-1]:
-                before = time.perf_counter_ns()
-                self.frames.encode(self.placed[c] for c in schedule.segment)
-                encoding_ns += time.perf_counter_ns() - before
+                encoding_ns += self._bring_in(schedule.segment)
                 core.run_samples(self.clock, schedule.samples[first : first + per_block].reshape(-1))
         return encoding_ns
 
     def _check_results(self, schedule: Schedule, lengths: Ints, lead_in: int) -> None:
         pfns = self.windows.pfns[schedule.starts + lead_in + lengths[:, None] - 1]
         got = schedule.samples["last"][:, 1:-1]
-        for c in schedule.segment:
-            p, mine = self.placed[c], schedule.order == c
+        for place, c in enumerate(schedule.visits):
+            p, mine = self.placed[c], schedule.order == place
             if np.any(self.frames.expected(p, pfns[mine]) != got[mine]):
                 raise PagebenchError(
                     f"{p.cell.contender} returned a wrong head while it was timed ({self.group.title})"
@@ -217,13 +262,22 @@ class GroupSampler:
 class Schedule:
     """All rounds of a segment.
 
-    ``order`` and ``starts``: (rounds, cells), the cell in each place and where
-    its window starts.  ``samples``: core.SAMPLE_DTYPE, (rounds, 1 + cells + 1),
-    an add chain at either end.
+    ``visits``: the segment's cells, then some of them again, not kept.
+    ``order`` and ``starts``: (rounds, visits), the index of the visit in each
+    place and where its window starts.  ``samples``: core.SAMPLE_DTYPE,
+    (rounds, 1 + visits + 1), an add chain at either end.
     """
 
-    def __init__(self, segment: Sequence[int], order: Ints, starts: Ints, samples: npt.NDArray[Any]) -> None:
+    def __init__(
+        self,
+        segment: Sequence[int],
+        visits: Sequence[int],
+        order: Ints,
+        starts: Ints,
+        samples: npt.NDArray[Any],
+    ) -> None:
         self.segment = segment
+        self.visits = visits
         self.order = order
         self.starts = starts
         self.samples = samples

@@ -41,7 +41,9 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
         measured = None
         if any(group.level in ("l3", "dram") for group in draft.groups):
             measured = calibrate.measure_l3(options.cpu, l2, l3)
-            draft = plan.build(options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available)
+            draft = plan.build(
+                options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available
+            )
         clock = core.Clock(10_000_000)
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
@@ -70,7 +72,10 @@ def resume(path: Path) -> Path:
     Raises PagebenchError where this is not the machine code that was timed.
     """
     run = results.read(path)
-    codes = {name: _code(variants.find(name, run.plan.struct_page_bytes), run.plan) for name in run.plan.variant_names}
+    codes = {
+        name: _code(variants.find(name, run.plan.struct_page_bytes), run.plan)
+        for name in run.plan.variant_names
+    }
     if codes != run.header["variants"]:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
     _sample(run.plan, results.Writer.resume(run), codes, run.done)
@@ -103,7 +108,9 @@ def _sample(
     the_plan: plan.Plan, writer: results.Writer, codes: Mapping[str, Any], done: set[tuple[int, int]]
 ) -> None:
     movable = {
-        f"{name} {probe}": not code["immovable"] for name, found in codes.items() for probe, code in found["probes"].items()
+        f"{name} {probe}": not code["immovable"]
+        for name, found in codes.items()
+        for probe, code in found["probes"].items()
     }
     try:
         with _progress() as progress:
@@ -125,7 +132,14 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("measuring"),

@@ -152,7 +152,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
         group = run.plan.groups[index]
         samples = Samples(blocks, seed)
         for position, cell in enumerate(group.cells):
-            if cell.role == "control-reference":
+            if cell.role == "control-reference" or (group.purpose == "control" and cell.role != "control"):
                 continue
             compared = samples.compare(position, 0)
             row = _row(_describe(run, group, cell, blocks), samples.absolute(position), compared)
@@ -201,7 +201,10 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
 
 
 def _judge(
-    run: Run, differences: list[tuple[dict[str, Any], Comparison, int]], aa: Mapping[int, Comparison], margin: float
+    run: Run,
+    differences: list[tuple[dict[str, Any], Comparison, int]],
+    aa: Mapping[int, Comparison],
+    margin: float,
 ) -> None:
     """Fill in what can be resolved, adjusted p-values and verdicts."""
     groups = run.plan.groups
@@ -251,7 +254,9 @@ def _interference(run: Run) -> dict[str, Any]:
     samples = sum(block.valid.size for block in run.blocks)
     switched = sum(len(block.line["switches"]) for block in run.blocks)
     sampling_s = sum(block.line["sampling_ns"] for block in run.blocks) / 1e9
-    steal = sum(block.line["steal_ticks"] for block in run.blocks) / run.header["machine"].get("clock_ticks_hz", 100)
+    steal = sum(block.line["steal_ticks"] for block in run.blocks) / run.header["machine"].get(
+        "clock_ticks_hz", 100
+    )
     return {
         "samples": samples,
         "samples_dropped": invalid,

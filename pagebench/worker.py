@@ -78,7 +78,11 @@ class Worker:
         """Where each loop may run: copies at drawn offsets, or the original."""
         rng = self.rng("code")
         loops = sorted(
-            {(cell.contender.variant, group.probe, cell.role == "aa") for group in self.plan.groups for cell in group.cells}
+            {
+                (cell.contender.variant, group.probe, cell.role == "aa")
+                for group in self.plan.groups
+                for cell in group.cells
+            }
         )
         probes = {loop: self.variants[loop[0]].probes[loop[1]] for loop in loops}
         placed = {loop: np.array([probe.run], np.uint64) for loop, probe in probes.items()}
@@ -99,7 +103,9 @@ class Worker:
             if not arena.holds(probes[loop], run):
                 raise PagebenchError(f"a copy of the loop {loop[1]} of {loop[0]} differs from its original")
         for loop in set(copies):
-            placed[loop] = np.array([run for other, run in zip(copies, runs, strict=True) if other == loop], np.uint64)
+            placed[loop] = np.array(
+                [run for other, run in zip(copies, runs, strict=True) if other == loop], np.uint64
+            )
         return placed
 
     def frames(self, group: plan.Group) -> Frames:

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID branchless
-#define PB_NAME "branchless"
-#define PB_COMMIT "66b2a3d9ae46"
+#define PB_ID	   branchless
+#define PB_NAME	   "branchless"
+#define PB_COMMIT  "66b2a3d9ae46"
 #define PB_SUBJECT "mm: remove the branch from compound_head()"
 #define PB_VERSION "v7.1 and later"
 
-static __always_inline const struct page *
-compound_head(const struct page *page)
+static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long info = READ_ONCE(page->compound_info);
 	unsigned long mask;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID control
-#define PB_NAME "control"
-#define PB_COMMIT ""
+#define PB_ID	   control
+#define PB_NAME	   "control"
+#define PB_COMMIT  ""
 #define PB_SUBJECT "positive control: branchless and one dependent add"
 #define PB_VERSION ""
 
@@ -14,8 +14,7 @@
 #endif
 
 /* One core cycle more than branchless, by construction. */
-static __always_inline const struct page *
-compound_head(const struct page *page)
+static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long info = READ_ONCE(page->compound_info);
 	unsigned long mask, head, zero = 0;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID fakehead
-#define PB_NAME "fakehead"
+#define PB_ID	  fakehead
+#define PB_NAME	  "fakehead"
 #define PB_COMMIT "e7d324850bfc"
-#define PB_SUBJECT "mm: hugetlb: free the 2nd vmemmap page associated with each HugeTLB page"
+#define PB_SUBJECT \
+	"mm: hugetlb: free the 2nd vmemmap page associated with each HugeTLB page"
 #define PB_VERSION "v5.17 ... v7.0, hugetlb_optimize_vmemmap_key on"
 
 /*
@@ -24,8 +25,7 @@ page_fixed_fake_head(const struct page *page)
 	return page;
 }
 
-static __always_inline const struct page *
-compound_head(const struct page *page)
+static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long head = READ_ONCE(page->compound_head);
 

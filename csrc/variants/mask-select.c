@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID mask_select
-#define PB_NAME "mask-select"
+#define PB_ID	  mask_select
+#define PB_NAME	  "mask-select"
 #define PB_COMMIT "8c846c879e22"
-#define PB_SUBJECT "mm: rework compound_head() for power-of-2 sizeof(struct page)"
+#define PB_SUBJECT \
+	"mm: rework compound_head() for power-of-2 sizeof(struct page)"
 #define PB_VERSION "v7.1"
 
-static __always_inline const struct page *
-compound_head(const struct page *page)
+static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long info = READ_ONCE(page->compound_info);
 	unsigned long head = (unsigned long)page & info;

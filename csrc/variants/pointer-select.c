@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID pointer_select
-#define PB_NAME "pointer-select"
-#define PB_COMMIT "1d798ca3f164"
+#define PB_ID	   pointer_select
+#define PB_NAME	   "pointer-select"
+#define PB_COMMIT  "1d798ca3f164"
 #define PB_SUBJECT "mm: make compound_head() robust"
 #define PB_VERSION "v4.4 ... v7.0"
 
-static __always_inline const struct page *
-compound_head(const struct page *page)
+static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long head = READ_ONCE(page->compound_head);
 

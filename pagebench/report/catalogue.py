@@ -13,7 +13,9 @@ def render() -> str:
     for variant in core.built_in_variants().values():
         form = asm.analyse(variant.probes["chain"]).form
         origin = ", ".join(part for part in (variant.version, variant.commit) if part)
-        lines.append(f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else ""))
+        lines.append(
+            f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
+        )
     sections: list[tuple[str, Mapping[str, str]]] = [
         ("layouts", plan.LAYOUTS),
         ("patterns", patterns.PATTERNS),

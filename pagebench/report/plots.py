@@ -25,6 +25,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from pagebench.errors import PagebenchError
+from pagebench.units import format_size
 
 Summary = Mapping[str, Any]
 Cell = Mapping[str, Any]
@@ -55,12 +56,6 @@ def _look() -> Iterator[None]:
         matplotlib.rc("legend", frameon=False, handlelength=3.2)
         matplotlib.rc("svg", hashsalt="pagebench")
         yield
-
-
-def _size(n: int) -> str:
-    """Format a number of bytes: 16384 is ``16K``."""
-    power = min((int(n).bit_length() - 1) // 10, 4)
-    return f"{n / 1024**power:.4g}{'BKMGT'[power]}"
 
 
 def _column(cells: Iterable[Cell], *keys: str | int) -> npt.NDArray[np.float64]:
@@ -142,7 +137,7 @@ def _footprint_axis(axes: Axes, footprints: Sequence[int], margin: float, octave
     ticks = [footprints[0]]
     for footprint in footprints[1:]:
         ticks += [footprint] if math.log2(footprint / ticks[-1]) * octave_inches > 0.15 else []
-    labels = [_size(tick) for tick in ticks]
+    labels = [format_size(tick) for tick in ticks]
     gap = np.diff(np.log2(ticks)).min(initial=math.inf) * octave_inches
     axes.set_xticks(ticks, labels)
     axes.tick_params(axis="x", labelrotation=90 if gap < 0.08 * max(map(len, labels)) + 0.08 else 0)
@@ -208,7 +203,7 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
         for order, axes in zip(orders, panels, strict=True):
             _footprint_axis(axes, footprints, margin, octave_inches)
             _mark_caches(axes, summary)
-            size = _size(PAGE_BYTES << order)
+            size = format_size(PAGE_BYTES << order)
             axes.set_title(f"order {order} ({size[:-1]} {size[-1]}iB {'folio' if order else 'page'})", pad=24)
             axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
             for name, style in (identities | styles).items():
@@ -245,7 +240,7 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
         for footprint, axes in zip(footprints, panels, strict=True):
             here = _select(cells, footprint_bytes=footprint)
             levels = "/".join(str(level).upper() for level in _distinct(here, "level"))
-            axes.set_title(f"footprint {_size(footprint)} ({levels})")
+            axes.set_title(f"footprint {format_size(footprint)} ({levels})")
             axes.use_sticky_edges = False
             axes.axhline(0, color="black", linewidth=0.8, zorder=1)
             for name, style in styles.items():
@@ -261,7 +256,7 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
             for edge in range(1, len(orders)):
                 axes.axvline(edge - 0.5, color="#cccccc", linewidth=0.6, zorder=0)
             axes.set_xlim(-0.5, len(orders) - 0.5)
-            axes.set_xticks(range(len(orders)), [f"{o}\n{_size(PAGE_BYTES << o)}" for o in orders])
+            axes.set_xticks(range(len(orders)), [f"{o}\n{format_size(PAGE_BYTES << o)}" for o in orders])
             _cycles_axis(axes, here)
         handles: list[Any] = [Line2D([], [], label=name, **style) for name, style in styles.items()]
         handles.append(Line2D([], [], c="k", mfc="k", marker="o", ls="", label="filled: faster or slower"))

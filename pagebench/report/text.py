@@ -33,6 +33,11 @@ def _decimals(ns: float) -> int:
     return 3 if abs(ns) < 10 else 2 if abs(ns) < 100 else 1
 
 
+def _digits(value: float) -> str:
+    """Two significant digits, for noise floors."""
+    return f"{value:.1g}" if value < 0.001 else f"{float(f'{value:.2g}'):g}"
+
+
 def _ns(value: float | None, width: int) -> str:
     if value is None:
         return "-".rjust(width)
@@ -145,7 +150,7 @@ def _noise(summary: Mapping[str, Any]) -> str:
     for level, title in LEVELS.items():
         pairs = [abs(n["difference"]["ns"]["estimate"] or 0) for n in summary["noise"] if n["level"] == level]
         if pairs:
-            parts.append(f"{title} {_ns(max(pairs), 5).strip()}")
+            parts.append(f"{title} {_digits(max(pairs))}")
     return f"largest |A/A| in ns: {', '.join(parts)} ({len(summary['noise'])} pairs)"
 
 
@@ -165,7 +170,12 @@ def _header(summary: Mapping[str, Any]) -> list[str]:
         ),
     ]
     if finished["blocks"] < finished["planned"]:
-        rows.append(("partial", f"{finished['blocks']} of {finished['planned']} blocks are finished: go on with --resume"))
+        rows.append(
+            (
+                "partial",
+                f"{finished['blocks']} of {finished['planned']} blocks are finished: go on with --resume",
+            )
+        )
     if plan["struct_page_bytes"] != 64:
         rows.append(("page", f"sizeof(struct page) is {plan['struct_page_bytes']}"))
     rows += [("warning", text) for text in warnings(summary)]
@@ -222,20 +232,23 @@ def _table(
 ) -> list[str]:
     """One probe and pattern: a row per order and footprint, a column per contender."""
     reference = next(c["contender"] for c in cells if c["verdict"] == "reference")
-    names = [["harn"], _wrapped_name(_short(reference), 6), *(_wrapped_name(_short(o), CELL) for o in others)]
+    names = [["harn"], ["ref"], *(_wrapped_name(_short(o), CELL) for o in others)]
     widths = [4, 6, *[CELL] * len(others)]
     lines = [f"{probe}, {pattern}: ns per lookup, and the difference to {_short(reference)}"]
     for row in range(depth := max(map(len, names))):
         place = [name[row - depth + len(name)] if row - depth + len(name) >= 0 else "" for name in names]
-        label = "ord size" if row == depth - 1 else ""
-        lines.append((f"{label:8}" + " ".join(text.rjust(w) for text, w in zip(place, widths, strict=True))).rstrip())
+        label = "ord mem" if row == depth - 1 else ""
+        lines.append(
+            (f"{label:7} " + " ".join(text.rjust(w) for text, w in zip(place, widths, strict=True))).rstrip()
+        )
     for order, footprint in _ordered((c["order"], c["footprint_bytes"]) for c in cells):
         at = [c for c in cells if (c["order"], c["footprint_bytes"]) == (order, footprint)]
         mine = {c["contender"]: c for c in at}
         harness = [
             h
             for h in summary["harness"]
-            if (h["probe"], h["pattern"], h["order"], h["footprint_bytes"]) == (probe, pattern, order, footprint)
+            if (h["probe"], h["pattern"], h["order"], h["footprint_bytes"])
+            == (probe, pattern, order, footprint)
         ]
         texts = [
             _ns(harness[0]["ns"]["median"] if harness else None, 4),
@@ -244,7 +257,9 @@ def _table(
         ]
         lines.append(f"{order:2} {format_size(footprint):>4} " + " ".join(texts))
     touched = _ordered(
-        (c["order"], c["footprint_bytes"], c["touched_bytes"]) for c in cells if c["touched_bytes"] != c["footprint_bytes"]
+        (c["order"], c["footprint_bytes"], c["touched_bytes"])
+        for c in cells
+        if c["touched_bytes"] != c["footprint_bytes"]
     )
     if touched:
         text = "; ".join(f"order {o} {format_size(f)}: {format_size(t)}" for o, f, t in touched)
@@ -286,8 +301,8 @@ def _zap(summary: Mapping[str, Any]) -> list[str]:
 def _span(values: Sequence[float]) -> str:
     low, high = min(values, key=abs), max(values, key=abs)
     if len(values) == 1:
-        return f"by {_ns(abs(low), 5).strip()} ns"
-    return f"by {_ns(abs(low), 5).strip()} to {_ns(abs(high), 5).strip()} ns"
+        return f"by {_digits(abs(low))} ns"
+    return f"by {_digits(abs(low))} to {_digits(abs(high))} ns"
 
 
 def _verdicts(summary: Mapping[str, Any]) -> list[str]:
@@ -324,7 +339,7 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
                 if (c["probe"], c["level"]) == (probe, level) and c["smallest_resolvable_ns"] is not None
             ]
             if values:
-                parts.append(f"{title} {_ns(max(values), 5).strip()}")
+                parts.append(f"{title} {_digits(max(values))}")
         if parts:
             lines += _paragraph(f"{probe}: every difference was resolved down to, in ns: {', '.join(parts)}.")
     open_cells = [c for c in summary["cells"] if c["verdict"] == "inconclusive"]
@@ -337,7 +352,9 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
     small = [c["p_adjusted"] for c in summary["cells"] if c["p_adjusted"] is not None]
     if small:
         below = sum(p < 0.05 for p in small)
-        lines += _paragraph(f"{below} of {len(small)} comparisons have p < 0.05 (t-test over processes, Holm-adjusted).")
+        lines += _paragraph(
+            f"{below} of {len(small)} comparisons have p < 0.05 (t-test over processes, Holm-adjusted)."
+        )
     return lines
 
 
@@ -346,7 +363,7 @@ def render(summary: Mapping[str, Any]) -> str:
     legend = (
         "* faster or slower, resolved; = equivalent within "
         f"{summary['margin_cycles']:g} cycle; ? inconclusive. +- is half of a 95 % interval over processes. "
-        "harn: the loop without a lookup, not subtracted. ord: folio order; size: of the memmap."
+        "harn: the loop without a lookup, not subtracted. ref: the reference; ord: folio order; mem: footprint in the memmap."
     )
     lines = [
         *_header(summary),
