@@ -42,6 +42,7 @@ class BuildExt(build_ext):
     """build_ext that emits the glue and compiles the variants by their own flags."""
 
     def build_extension(self, ext):  # type: ignore[no-untyped-def]
+        """Emit the glue, compile the variants, then build as setuptools does."""
         import cffi
 
         scratch = Path(self.build_temp)

@@ -91,7 +91,7 @@ class FolioMap:
         """Every page of every folio, ascending."""
         sizes = 1 << self.orders
         starts = np.cumsum(sizes) - sizes
-        return np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(self.pfns - starts, sizes)
+        return np.asarray(np.arange(int(sizes.sum())) + np.repeat(self.pfns - starts, sizes), np.int64)
 
     @cached_property
     def page_heads(self) -> npt.NDArray[np.int64]:
@@ -100,8 +100,7 @@ class FolioMap:
 
     def heads_of(self, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The pfn of the head that geometry dictates, for any of the pages."""
-        heads: npt.NDArray[np.int64] = self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1]
-        return heads
+        return np.asarray(self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1], np.int64)
 
 
 def reserved_bytes(needed: int, backing: str) -> int:

@@ -150,9 +150,8 @@ def read(path: Path) -> Run:
     lines = data[:whole].splitlines()
     if not lines:
         started = data.startswith(b'{"kind":"' + KIND.encode())
-        raise PagebenchError(
-            f"{path} {'was cut off in its header: run again' if started else 'is not a pagebench result file'}"
-        )
+        what = "was cut off in its header: run again" if started else "is not a pagebench result file"
+        raise PagebenchError(f"{path} {what}")
     header = _json(path, 1, lines[0])
     if header.get("kind") != KIND:
         raise PagebenchError(f"{path} is not a pagebench result file")

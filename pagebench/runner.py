@@ -55,9 +55,9 @@ def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield line
         status = process.wait()
         if status < 0:
+            why = " (out of memory?)" if status == -signal.SIGKILL else ""
             raise PagebenchError(
-                f"a worker was killed by signal {-status}{' (out of memory?)' if status == -signal.SIGKILL else ''}; "
-                "what was measured so far is kept"
+                f"a worker was killed by signal {-status}{why}; what was measured so far is kept"
             )
         if status:
             complaints.seek(0)

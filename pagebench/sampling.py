@@ -34,6 +34,7 @@ ENCODING_SHARE = 0.1
 TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
 TRIALS = 3
 SETTLE_TURNS = 16
+COUNTED_ROUNDS = 7
 # One round in three, on top.
 WARM_UP = 3
 
@@ -99,6 +100,7 @@ class GroupSampler:
         frames: Frames,
         windows: Windows,
         clock: core.Clock,
+        counters: core.Counters | None,
         rounds: int,
         rng: np.random.Generator,
     ) -> None:
@@ -107,6 +109,7 @@ class GroupSampler:
         self.frames = frames
         self.windows = windows
         self.clock = clock
+        self.counters = counters
         # Memmaps of their own start with cold lines and page tables: rounds
         # that are sampled and not kept bring all of them to where they stay.
         self.warm_up = 0 if group.shared else rounds // WARM_UP
@@ -153,6 +156,7 @@ class GroupSampler:
             "sampling_ns": time.perf_counter_ns() - started,
             "timed_ns": round(float(ticks[:, kept].sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
+            "counts": self._count(schedules),
         }
 
     def _calibrate(self) -> tuple[float, float]:
@@ -247,6 +251,26 @@ class GroupSampler:
                 encoding_ns += self._bring_in(schedule.segment)
                 core.run_samples(self.clock, schedule.samples[first : first + per_block].reshape(-1))
         return encoding_ns
+
+    def _count(self, schedules: Sequence[Schedule]) -> list[dict[str, float]]:
+        """The PMU's counts per lookup of each cell: medians over rounds of their own.
+
+        Empty where there is no PMU.  The rounds are the first ones of the
+        schedule again, after the timed ones, which they do not disturb.
+        """
+        counts: list[dict[str, float]] = [{} for _ in self.placed]
+        if self.counters is None:
+            return counts
+        for schedule in schedules:
+            self._bring_in(schedule.segment)
+            for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
+                rows = schedule.samples[:COUNTED_ROUNDS, 1:-1][schedule.order[:COUNTED_ROUNDS] == place]
+                seen = [self.counters.run(rows[i : i + 1]) for i in range(len(rows))]
+                for event in self.counters.events:
+                    values = [found[event] for found in seen if event in found]
+                    if values:
+                        counts[c][event] = float(np.median(values))
+        return counts
 
     def _check_results(self, schedule: Schedule, lengths: Ints, lead_in: int) -> None:
         pfns = self.windows.pfns[schedule.starts + lead_in + lengths[:, None] - 1]

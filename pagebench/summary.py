@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pagebench import stats, variants
+from pagebench import machine, stats, variants
 from pagebench.errors import PagebenchError
-from pagebench.plan import Cell, Group
+from pagebench.plan import Group
 from pagebench.results import Block, Run
 
 SCHEMA = 1
@@ -87,20 +87,26 @@ def _interval(interval: stats.Interval) -> dict[str, float | None]:
 
 
 def _obtained(blocks: list[Block], backing: str) -> str:
-    """The backing's name as obtained, over all processes."""
+    """What was mapped where this backing was asked for, over all processes."""
     total: dict[str, int] = {}
     for block in blocks:
         for name, size in block.line["backing"][backing].items():
             total[name] = total.get(name, 0) + size
-    everything = sum(total.values())
-    if not everything:
-        return "unknown"
-    largest = max(total, key=lambda name: total[name])
-    share = total[largest] / everything
-    return largest if share == 1 else f"{share:.0%} {largest}"
+    return machine.backing_name(total)
 
 
-def _describe(run: Run, group: Group, cell: Cell, blocks: list[Block]) -> dict[str, Any]:
+def _counts(blocks: list[Block], position: int) -> dict[str, float | None]:
+    """Hardware events per lookup: medians over processes; empty without a PMU."""
+    found = [block.line["counts"][position] for block in blocks]
+    events = dict.fromkeys(event for counts in found for event in counts)
+    return {
+        event: _number(float(np.median([counts[event] for counts in found if event in counts])))
+        for event in events
+    }
+
+
+def _describe(run: Run, group: Group, position: int, blocks: list[Block]) -> dict[str, Any]:
+    cell = group.cells[position]
     return {
         "contender": str(cell.contender),
         "variant": cell.contender.variant,
@@ -114,6 +120,7 @@ def _describe(run: Run, group: Group, cell: Cell, blocks: list[Block]) -> dict[s
         "level": group.level,
         "form": run.header["variants"][cell.contender.variant]["probes"][group.probe]["form"],
         "processes": len(blocks),
+        "counts": _counts(blocks, position),
         "rounds_dropped": _number(float(np.mean([~block.valid for block in blocks]))),
     }
 
@@ -155,7 +162,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
             if cell.role == "control-reference" or (group.purpose == "control" and cell.role != "control"):
                 continue
             compared = samples.compare(position, 0)
-            row = _row(_describe(run, group, cell, blocks), samples.absolute(position), compared)
+            row = _row(_describe(run, group, position, blocks), samples.absolute(position), compared)
             if cell.role == "identity":
                 harness.append(row)
             elif cell.role == "aa":

@@ -12,7 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,9 @@ class Worker:
         self.process = process
         core.pin(the_plan.cpu)
         self.clock = core.Clock(SPIN_NS)
+        self.counters: core.Counters | None = None
+        with suppress(OSError):  # no PMU, or not for us: the machine's description says so
+            self.counters = stack.enter_context(core.Counters())
         known = core.built_in_variants(the_plan.struct_page_bytes)
         self.variants = {name: known[name] for name in the_plan.variant_names}
         self.regions = self._reserve(stack)
@@ -151,7 +154,9 @@ class Worker:
             "ticks_per_ns": self.clock.ticks_per_ns,
             "touched_bytes": windows.touched_bytes(group.probe in plan.HEAD_PROBES),
             "backing": self._backing(group),
-            **GroupSampler(group, placed, frames, windows, self.clock, self.plan.rounds, rng).run(),
+            **GroupSampler(
+                group, placed, frames, windows, self.clock, self.counters, self.plan.rounds, rng
+            ).run(),
             "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
         }
         return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}

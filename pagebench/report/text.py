@@ -15,9 +15,16 @@ WIDTH = 75
 COLUMNS = 4
 CELL = 13
 ZAP_LOOKUPS = 512
+SIGNIFICANT = 0.05
 
 MARKS = {"faster": "*", "slower": "*", "equivalent": "=", "inconclusive": "?"}
 LEVELS = {"l1": "L1", "l2": "L2", "l3": "L3", "dram": "DRAM"}
+
+CLOCKS = {
+    ("counter", "x86_64"): "TSC",
+    ("counter", "aarch64"): "CNTVCT",
+    ("gettime", "x86_64"): "clock_gettime",
+}
 
 LIMITS = (
     "Not seen from user space: kernel mappings of the vmemmap, contention for "
@@ -52,6 +59,8 @@ def _difference(cell: Cell | None) -> str:
     ns = cell["difference"]["ns"]
     estimate, low, high = ns["estimate"], ns["low"], ns["high"]
     mark = MARKS[cell["verdict"]]
+    if mark == "*" and (cell["p_adjusted"] is None or cell["p_adjusted"] >= SIGNIFICANT):
+        mark = "+"
     if estimate is None:
         return "no data".rjust(CELL)
     if low is None or high is None:
@@ -121,7 +130,7 @@ def _machine(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("backing", f"memmaps on {' and '.join(backings)} pages, as obtained"),
         (
             "clock",
-            f"{clock['kind']}, step {clock['granularity_ns']:.1f} ns, a read {clock['cost_ns']:.1f} ns; core "
+            f"{CLOCKS.get((clock['kind'], machine['architecture']), clock['kind'])}, step {clock['granularity_ns']:.1f} ns, a read {clock['cost_ns']:.1f} ns; core "
             f"{ghz['median']:.2f} GHz ({ghz['low']:.2f} to {ghz['high']:.2f}), from a chain of adds",
         ),
         ("compiler", f"{summary['compiler']['name']} {summary['compiler']['cflags']}"),
@@ -166,7 +175,8 @@ def _header(summary: Mapping[str, Any]) -> list[str]:
             "sampled",
             f"{finished['processes']} processes x {plan['rounds']} rounds, seed {plan['seed']}; "
             f"{_percent(disturbed['samples_dropped'] / disturbed['samples'])} of samples dropped, "
-            f"{disturbed['context_switches']} context switches, stolen time {_percent(disturbed['steal_share'])}",
+            f"{disturbed['context_switches']} context switches, "
+            f"stolen time {_percent(disturbed['steal_share'])}",
         ),
     ]
     if finished["blocks"] < finished["planned"]:
@@ -267,6 +277,24 @@ def _table(
     return lines
 
 
+def _counts(summary: Mapping[str, Any]) -> list[str]:
+    """What a PMU counted per lookup; one line that says so where there is none."""
+    counted = [c for c in (*summary["cells"], *summary["harness"]) if c["counts"]]
+    if not counted:
+        return []
+    events = _ordered(event for c in counted for event in c["counts"])
+    lines = ["", "per lookup, counted by the PMU in rounds of their own"]
+    heads = [_wrapped_name(event.replace("_", "-"), 7) for event in events]
+    for row in range(depth := max(map(len, heads))):
+        place = [head[row - depth + len(head)] if row - depth + len(head) >= 0 else "" for head in heads]
+        lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
+    for c in counted:
+        values = "".join(_ns(c["counts"].get(event), 7) for event in events)
+        where = f"{c['probe']:6} {c['order']:2} {format_size(c['footprint_bytes']):>4}"
+        lines.append(f"{where} {_short(c['contender'])[:18]:18}{values}")
+    return lines
+
+
 def _zap(summary: Mapping[str, Any]) -> list[str]:
     """What a difference is at the scale of a kernel operation."""
     cells = [c for c in summary["cells"] if c["probe"] in ("lookup", "chain") and c["pattern"] == "random"]
@@ -275,12 +303,12 @@ def _zap(summary: Mapping[str, Any]) -> list[str]:
     order = 9 if any(c["order"] == 9 for c in cells) else max(c["order"] for c in cells)
     cells = [c for c in cells if c["order"] == order]
     footprints = _ordered(c["footprint_bytes"] for c in cells)[:5]
+    title = f"{ZAP_LOOKUPS} lookups, as zapping 2 MiB does, in us (order {order}): reference, differences"
     lines = [
         "",
-        f"{ZAP_LOOKUPS} lookups, as zapping 2 MiB does, in us (order {order}, random): reference, differences",
+        *textwrap.wrap(title, WIDTH),
         f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints),
     ]
-    lines[1:2] = textwrap.wrap(lines[1], WIDTH)
     for probe, name in _ordered((c["probe"], c["contender"]) for c in cells):
         row = {c["footprint_bytes"]: c for c in cells if (c["probe"], c["contender"]) == (probe, name)}
         texts = []
@@ -322,7 +350,10 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
             parts.append(part)
         ratios = [c["ratio"]["estimate"] for c in cells if c["ratio"]["estimate"]]
         mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else math.nan
-        text = f"{_short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; geometric mean of ratios {mean:.3f}."
+        text = (
+            f"{_short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; "
+            f"geometric mean of ratios {mean:.3f}."
+        )
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return lines
 
@@ -346,8 +377,8 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
     if open_cells:
         where = _ordered(f"{c['probe']} in {LEVELS[c['level']]}" for c in open_cells)
         lines += _paragraph(
-            f"{len(open_cells)} comparisons stay inconclusive ({', '.join(where)}): neither a difference nor its "
-            "absence was shown; more --processes narrow them."
+            f"{len(open_cells)} comparisons stay inconclusive ({', '.join(where)}): neither a difference "
+            "nor its absence was shown; more --processes narrow them."
         )
     small = [c["p_adjusted"] for c in summary["cells"] if c["p_adjusted"] is not None]
     if small:
@@ -361,9 +392,11 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
 def render(summary: Mapping[str, Any]) -> str:
     """The whole report, every line 75 columns or less."""
     legend = (
-        "* faster or slower, resolved; = equivalent within "
-        f"{summary['margin_cycles']:g} cycle; ? inconclusive. +- is half of a 95 % interval over processes. "
-        "harn: the loop without a lookup, not subtracted. ref: the reference; ord: folio order; mem: footprint in the memmap."
+        f"* faster or slower, resolved, and p < {SIGNIFICANT:g} (t-test over processes, Holm-adjusted); "
+        f"+ resolved, p above; = equivalent within {summary['margin_cycles']:g} cycle; ? inconclusive. "
+        "+- is half of a 95 % interval over processes. harn: the loop without a lookup, not subtracted. "
+        "ref: the reference; ord: folio order; mem: footprint in the memmap. A branch lets the CPU run ahead "
+        "of the load that it tests; a select and arith wait for it."
     )
     lines = [
         *_header(summary),
@@ -372,6 +405,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_tables(summary),
         "",
         *_paragraph(legend),
+        *_counts(summary),
         *_zap(summary),
         "",
         *_verdicts(summary),
