@@ -74,7 +74,7 @@ def variant_cflags(cc: Sequence[str], machine: str | None = None) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "empty.c")
         source.write_text("int empty;\n")
-        test = ["-Werror", "-c", source, "-o", Path(scratch, "empty.o")]
+        test: list[str | Path] = ["-Werror", "-c", source, "-o", Path(scratch, "empty.o")]
         flags += [flag for flag in OPTIONAL if not run([*cc, flag, *test]).returncode]
     return flags
 

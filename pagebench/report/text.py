@@ -130,7 +130,8 @@ def _machine(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("backing", f"memmaps on {' and '.join(backings)} pages, as obtained"),
         (
             "clock",
-            f"{CLOCKS.get((clock['kind'], machine['architecture']), clock['kind'])}, step {clock['granularity_ns']:.1f} ns, a read {clock['cost_ns']:.1f} ns; core "
+            f"{CLOCKS.get((clock['kind'], machine['architecture']), clock['kind'])}, "
+            f"step {clock['granularity_ns']:.1f} ns, a read {clock['cost_ns']:.1f} ns; core "
             f"{ghz['median']:.2f} GHz ({ghz['low']:.2f} to {ghz['high']:.2f}), from a chain of adds",
         ),
         ("compiler", f"{summary['compiler']['name']} {summary['compiler']['cflags']}"),
