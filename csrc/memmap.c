@@ -50,20 +50,41 @@ static void *page_at(const void *base, uint32_t offset)
 	return (char *)base + (size_t)offset * 8;
 }
 
+static size_t written(const struct pb_folio *folio)
+{
+	return folio->pages ? folio->pages : (size_t)1 << folio->order;
+}
+
 void pb_memmap_populate(const struct pb_variant *variant, void *base,
 			const struct pb_folio *folios, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		variant->init_folio(page_at(base, folios[i].head),
-				    folios[i].order);
+	for (size_t i = 0; i < n; i++) {
+		char *head = page_at(base, folios[i].head);
+
+		variant->init_head(head, folios[i].order);
+		variant->init_tails(head + variant->struct_page_bytes, head,
+				    folios[i].order, written(&folios[i]) - 1);
+	}
 }
 
 void pb_memmap_encode(const struct pb_variant *variant, void *base,
 		      const struct pb_folio *folios, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		variant->encode_folio(page_at(base, folios[i].head),
-				      folios[i].order);
+	for (size_t i = 0; i < n; i++) {
+		char *head = page_at(base, folios[i].head);
+
+		variant->encode_tails(head + variant->struct_page_bytes, head,
+				      folios[i].order, written(&folios[i]) - 1);
+	}
+}
+
+void pb_memmap_tails(const struct pb_variant *variant, void *tails,
+		     const void *head, uint32_t order, size_t n, int whole)
+{
+	if (whole)
+		variant->init_tails(tails, head, order, n);
+	else
+		variant->encode_tails(tails, head, order, n);
 }
 
 void pb_memmap_verify(pb_probe_fn *run, const void *base,
@@ -74,7 +95,8 @@ void pb_memmap_verify(pb_probe_fn *run, const void *base,
 	for (size_t i = 0; i < n; i++) {
 		const char *got = run(base, &offsets[i], 1);
 
-		if (got == page_at(base, heads[i]))
+		if (got ==
+		    (heads[i] == PB_NO_PAGE ? NULL : page_at(base, heads[i])))
 			continue;
 		if (!ret->wrong++) {
 			ret->first = i;

@@ -39,16 +39,22 @@ struct pb_mark {
 	int32_t kind;
 };
 
-/* A folio in a memmap: its head's offset in units of 8 bytes, its order. */
+/*
+ * A folio in a memmap: its head's offset in units of 8 bytes, its order, and
+ * how many of its struct pages, from the head on, are written through the
+ * memmap: all of them if 0, fewer where the rest is mapped read-only.
+ */
 struct pb_folio {
 	uint32_t head;
 	uint32_t order;
+	uint32_t pages;
 };
 
 /*
  * One compound_head() with its set_compound_head().  init_head() and
- * init_tail() write a whole struct page, init_folio() a whole folio's,
- * encode_folio() only the words that set_compound_head() writes.
+ * init_tail() write a whole struct page, init_tails() n of them in a row,
+ * init_folio() a whole folio's; encode_tails() writes only the words that
+ * set_compound_head() writes.
  */
 struct pb_variant {
 	const char *name;
@@ -56,14 +62,19 @@ struct pb_variant {
 	const char *subject;
 	const char *version;
 	uint32_t struct_page_bytes;
+	uint32_t mapcount_at;
+	uint32_t refcount_at;
 	uint32_t probe_count;
 	const struct pb_probe *probes;
 	const struct pb_mark *marks;
 	const struct pb_mark *marks_end;
 	void (*init_head)(void *head, uint32_t order);
 	void (*init_tail)(void *tail, const void *head, uint32_t order);
+	void (*init_tails)(void *tails, const void *head, uint32_t order,
+			   size_t n);
 	void (*init_folio)(void *head, uint32_t order);
-	void (*encode_folio)(void *head, uint32_t order);
+	void (*encode_tails)(void *tails, const void *head, uint32_t order,
+			     size_t n);
 };
 
 /* The built-in variants, in the order in which the linker found them. */
@@ -83,6 +94,23 @@ void pb_memmap_populate(const struct pb_variant *variant, void *base,
 			const struct pb_folio *folios, size_t n);
 void pb_memmap_encode(const struct pb_variant *variant, void *base,
 		      const struct pb_folio *folios, size_t n);
+
+/* The same for n tails that stand elsewhere, as in a frame that folios share. */
+void pb_memmap_tails(const struct pb_variant *variant, void *tails,
+		     const void *head, uint32_t order, size_t n, int whole);
+
+/* Frames of a memfd, mapped again and again: layouts with aliases. */
+int pb_frames_create(size_t bytes, int32_t *ret);
+void pb_frames_destroy(int32_t fd);
+int pb_map_reserve(size_t bytes, size_t alignment, void **ret);
+int pb_map_frames(void *base, int32_t fd, const uint32_t *frames,
+		  const uint8_t *writable, size_t pages);
+int pb_map_all(int32_t fd, size_t bytes, void **ret);
+void pb_unmap(void *base, size_t bytes);
+int pb_try_write(void *at);
+
+/* Stands for NULL where a lookup's result is expected. */
+enum { PB_NO_PAGE = 0xffffffff };
 
 /* How many of n lookups went wrong, and the first of them. */
 struct pb_verification {

@@ -67,11 +67,60 @@
 #define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
 #endif
 
+/* Has the CPU finish computing @x, and no more. */
+#define PB_USE(x) __asm__ volatile("" : : "r"(x))
+
+/*
+ * page_ref_add_unless(page, 1, 0), without the retries that contention costs.
+ * With HVO, up to v7.0, in a read-side section of RCU (here its counter on the
+ * stack, as PREEMPT_RCU has one in task_struct) and not for a fake head, whose
+ * memory is read-only.  Since v7.1 the atomic alone.
+ */
+static __always_inline bool pb_page_ref_try_get(struct page *page)
+{
+	volatile int *refcount = &PB_FIELD(page, int, _refcount);
+	bool got = false;
+	int seen;
+#ifdef PB_PAGE_IS_FAKE_HEAD
+	volatile int nesting = 0;
+
+	nesting++;
+	__asm__ volatile("" : : : "memory");
+	seen = *refcount;
+	if (seen && !PB_PAGE_IS_FAKE_HEAD(page))
+#else
+	seen = *refcount;
+#endif
+	{
+		while (seen && !got)
+			got = __atomic_compare_exchange_n(refcount, &seen,
+							  seen + 1, 0,
+							  __ATOMIC_SEQ_CST,
+							  __ATOMIC_RELAXED);
+	}
+#ifdef PB_PAGE_IS_FAKE_HEAD
+	__asm__ volatile("" : : : "memory");
+	nesting--;
+#endif
+	return got;
+}
+
+/* The write side, as prep_compound_page() does it: every tail of a folio. */
+static __always_inline void pb_prep_tails(struct page *head)
+{
+	unsigned int order = PB_FIELD(head, unsigned long, private);
+	struct page *page = head, *end = page + (1UL << order);
+
+	while (++page != end)
+		pb_set_compound_head(page, head, order);
+}
+
 /*
  * Generates one probe: the machine code is the same around every variant, and
  * has a section of its own so that the linker gives us its first and last
- * byte.  BEFORE sees @page, AFTER sees @head; both see @link, zero at first,
- * which is how one lookup comes to depend on the one before.  For chain:
+ * byte.  BEFORE sees @page, LOOKUP makes @head of it, AFTER uses that; all see
+ * @link, zero at first, which is how one lookup comes to depend on the one
+ * before.  For chain:
  *
  *	do {
  *		page = base + *offsets * 8;
@@ -81,7 +130,7 @@
  *	} while (++offsets != end);
  *	return head;
  */
-#define PB_PROBE(probe, BEFORE, AFTER)                                         \
+#define PB_PROBE(probe, BEFORE, LOOKUP, AFTER)                                 \
 	PB_HIDDEN extern const char PB_CAT(__start_, PB_SYMBOL(probe))[];      \
 	PB_HIDDEN extern const char PB_CAT(__stop_, PB_SYMBOL(probe))[];       \
 	PB_HIDDEN __attribute__((noinline, section(PB_STR(PB_SYMBOL(probe))))) \
@@ -100,7 +149,7 @@
 					      (unsigned long)*offsets * 8);    \
 			BEFORE;                                                \
 			PB_MARK(0, page);                                      \
-			head = (struct page *)compound_head(page);             \
+			LOOKUP;                                                \
 			PB_MARK(1, head);                                      \
 			AFTER;                                                 \
 		} while (++offsets != end);                                    \
@@ -120,21 +169,32 @@
 		PB_ZERO(link);                 \
 	} while (0)
 
-PB_PROBE(lookup, , )
-PB_PROBE(chain, PB_LINK_IN, PB_LINK_OUT(head))
-PB_PROBE(flags, PB_LINK_IN, PB_LINK_OUT(PB_FIELD(head, unsigned long, flags)))
-PB_PROBE(get, , PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), 1);
-	 PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), -1))
+#define PB_LOOKUP     head = (struct page *)compound_head(page)
+#define PB_NO_LOOKUP  head = (struct page *)page
+#define PB_REF_ADD(n) PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), n)
+
+PB_PROBE(lookup, , PB_LOOKUP, )
+PB_PROBE(chain, PB_LINK_IN, PB_LOOKUP, PB_LINK_OUT(head))
+PB_PROBE(flags, PB_LINK_IN, PB_LOOKUP,
+	 PB_LINK_OUT(PB_FIELD(head, unsigned long, flags)))
+PB_PROBE(get, , PB_LOOKUP, PB_REF_ADD(1); PB_REF_ADD(-1))
+/* gup_fast_pte_range(): the second lookup is of the page afresh. */
+PB_PROBE(gup, , PB_LOOKUP; PB_REF_ADD(1); __asm__ volatile("" : "+r"(page));
+	 PB_LOOKUP, )
+/* zap_present_folio_ptes(), folio_remove_rmap_pte(): what they ask a head. */
+PB_PROBE(zap, , PB_LOOKUP, PB_USE(PB_FIELD(head, unsigned long, mapping) & 1);
+	 PB_USE(PB_FIELD(head, unsigned long, flags));
+	 PB_ATOMIC_ADD(&PB_FIELD(head, int, _mapcount), -1))
+PB_PROBE(try_get, , PB_NO_LOOKUP, head = pb_page_ref_try_get(head) ? head : 0)
+PB_PROBE(prep, , PB_NO_LOOKUP, pb_prep_tails(head))
 
 #define PB_ROW(probe)                                                          \
 	{ #probe, PB_SYMBOL(probe##_loop), PB_CAT(__start_, PB_SYMBOL(probe)), \
 	  PB_CAT(__stop_, PB_SYMBOL(probe)) }
 
 static const struct pb_probe pb_probes[] = {
-	PB_ROW(lookup),
-	PB_ROW(chain),
-	PB_ROW(flags),
-	PB_ROW(get),
+	PB_ROW(lookup), PB_ROW(chain), PB_ROW(flags),	PB_ROW(get),
+	PB_ROW(gup),	PB_ROW(zap),   PB_ROW(try_get), PB_ROW(prep),
 };
 
 /* Every field that a probe reads or writes; the rest of the page is zero. */
@@ -157,6 +217,8 @@ static void pb_init_head(void *head, uint32_t order)
 	/* An empty lru: what stands there in a head is even. */
 	((volatile unsigned long *)head)[1] = (unsigned long)head + 8;
 	PB_FIELD(head, int, _refcount) = 1;
+	/* For prep, which the kernel tells the order. */
+	PB_FIELD(head, unsigned long, private) = order;
 }
 
 static __always_inline void pb_write_tail(void *tail, const void *head,
@@ -171,20 +233,23 @@ static void pb_init_tail(void *tail, const void *head, uint32_t order)
 	pb_write_tail(tail, head, order);
 }
 
-static void pb_init_folio(void *head, uint32_t order)
+static void pb_init_tails(void *tails, const void *head, uint32_t order,
+			  size_t n)
 {
-	struct page *page = head, *end = page + (1UL << order);
-
-	pb_init_head(head, order);
-	while (++page != end)
+	for (struct page *page = tails; n--; page++)
 		pb_write_tail(page, head, order);
 }
 
-static void pb_encode_folio(void *head, uint32_t order)
+static void pb_init_folio(void *head, uint32_t order)
 {
-	struct page *page = head, *end = page + (1UL << order);
+	pb_init_head(head, order);
+	pb_init_tails((struct page *)head + 1, head, order, (1UL << order) - 1);
+}
 
-	while (++page != end)
+static void pb_encode_tails(void *tails, const void *head, uint32_t order,
+			    size_t n)
+{
+	for (struct page *page = tails; n--; page++)
 		pb_set_compound_head(page, (struct page *)head, order);
 }
 
@@ -201,14 +266,17 @@ PB_EXPORT const struct pb_variant pb_variant = {
 	.subject = PB_SUBJECT,
 	.version = PB_VERSION,
 	.struct_page_bytes = sizeof(struct page),
+	.mapcount_at = offsetof(struct page, _mapcount),
+	.refcount_at = offsetof(struct page, _refcount),
 	.probe_count = sizeof(pb_probes) / sizeof(pb_probes[0]),
 	.probes = pb_probes,
 	.marks = __start_pb_marks,
 	.marks_end = __stop_pb_marks,
 	.init_head = pb_init_head,
 	.init_tail = pb_init_tail,
+	.init_tails = pb_init_tails,
 	.init_folio = pb_init_folio,
-	.encode_folio = pb_encode_folio,
+	.encode_tails = pb_encode_tails,
 };
 
 /* The registry: pb_variants() walks this section. */

@@ -37,7 +37,9 @@ Offsets = npt.NDArray[np.uint32]
 OFFSET_UNIT = 8
 
 # struct pb_folio, struct pb_sample
-FOLIO_DTYPE = np.dtype([("head", np.uint32), ("order", np.uint32)])
+FOLIO_DTYPE = np.dtype([("head", np.uint32), ("order", np.uint32), ("pages", np.uint32)])
+# In an array of expected heads: the lookup is to return NULL.
+NO_PAGE = np.uint32(lib.PB_NO_PAGE)
 SAMPLE_DTYPE = np.dtype(
     [
         ("run", np.uint64),
@@ -93,6 +95,8 @@ class Variant:
     subject: str
     version: str
     struct_page_bytes: int
+    mapcount_at: int
+    refcount_at: int
     probes: Mapping[str, Probe]
     cdata: Any
 
@@ -129,6 +133,8 @@ def wrap_variant(cdata: Any) -> Variant:
         subject=_text(cdata.subject),
         version=_text(cdata.version),
         struct_page_bytes=cdata.struct_page_bytes,
+        mapcount_at=cdata.mapcount_at,
+        refcount_at=cdata.refcount_at,
         probes={probe.name: probe for probe in probes},
         cdata=cdata,
     )
@@ -211,9 +217,78 @@ def populate(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     lib.pb_memmap_populate(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
 
 
+def write_tails(variant: Variant, at: int, head: int, order: int, count: int, whole: bool) -> None:
+    """Write ``count`` tails of the folio whose head is at ``head``, wherever they stand.
+
+    ``whole`` struct pages, or only what ``set_compound_head()`` writes.
+    """
+    lib.pb_memmap_tails(variant.cdata, _pointer(at), _pointer(head), order, count, whole)
+
+
 def encode(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     """Write only what ``set_compound_head()`` writes."""
     lib.pb_memmap_encode(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
+
+
+class FrameMapping:
+    """A memmap mapped page by page from frames of a memfd; a context manager.
+
+    Page i of 4 KiB is frame ``frames[i]`` (uint32), writable or read-only:
+    frames that stand there twice are aliases.  Raises OSError.
+    """
+
+    def __init__(
+        self, frames: npt.NDArray[np.uint32], writable: npt.NDArray[np.bool_], alignment: int
+    ) -> None:
+        self.size = len(frames) * 4096
+        self._all_bytes = (int(frames.max()) + 1) * 4096
+        self._fd: int | None = None
+        self._mapped: list[tuple[Any, int]] = []
+        fd, base = ffi.new("int32_t *"), ffi.new("void **")
+        try:
+            _check(lib.pb_frames_create(self._all_bytes, fd), f"a memfd of {self._all_bytes} bytes")
+            self._fd = fd[0]
+            _check(lib.pb_map_reserve(self.size, alignment, base), f"reserving {self.size} bytes")
+            self._mapped.append((base[0], self.size))
+            self.base = _address(base[0])
+            flags = _array("uint8_t[]", writable.astype(np.uint8))
+            _check(
+                lib.pb_map_frames(base[0], fd[0], _array("uint32_t[]", frames), flags, len(frames)),
+                "mapping the frames of a memmap (sysctl vm.max_map_count limits how many mappings)",
+            )
+            _check(lib.pb_map_all(fd[0], self._all_bytes, base), "mapping the frames of a memmap")
+            self._mapped.append((base[0], self._all_bytes))
+            self.all_frames = _address(base[0])
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Unmap everything.  A second call does nothing."""
+        for base, size in self._mapped:
+            lib.pb_unmap(base, size)
+        self._mapped = []
+        if self._fd is not None:
+            lib.pb_frames_destroy(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> FrameMapping:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def try_write(at: int) -> None:
+    """Write back the byte at an address.  Raises OSError (EFAULT) where it is read-only."""
+    _check(lib.pb_try_write(_pointer(at)), "writing to a struct page that is mapped read-only")
+
+
+def view(at: int, size: int) -> npt.NDArray[np.uint8]:
+    """The ``size`` bytes at an address as an array, for as long as they live."""
+    return np.frombuffer(ffi.buffer(_pointer(at), size), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

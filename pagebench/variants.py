@@ -43,7 +43,7 @@ def encodings(variants: Mapping[str, core.Variant], order: int) -> dict[str, int
     Each in turn populates one folio (of order 2 at the most) at one address:
     same bytes, same number.  Base pages have no tails, so there all agree.
     """
-    folio = np.array([(0, min(order, 2))], core.FOLIO_DTYPE)
+    folio = np.array([(0, min(order, 2), 0)], core.FOLIO_DTYPE)
     seen: list[bytes] = []
     numbers = {}
     with core.Reservation(4096, 4096, "4k") as memory:

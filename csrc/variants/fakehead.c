@@ -42,4 +42,7 @@ static __always_inline void set_compound_head(struct page *tail,
 	set_compound_pointer(tail, head);
 }
 
+/* page_count_writable(): the address comes from page_fixed_fake_head(). */
+#define PB_PAGE_IS_FAKE_HEAD(page) (page_fixed_fake_head(page) != (page))
+
 #include "../variant.h"
