@@ -289,7 +289,7 @@ def _plot(args: argparse.Namespace) -> None:
 
 def _asm(args: argparse.Namespace) -> None:
     from pagebench import asm, core, variants
-    from pagebench.plan import PROBES
+    from pagebench.probes import PROBES
     from pagebench.report import listing
 
     if args.probe not in PROBES:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pagebench import core, plan, variants
 from pagebench.errors import PagebenchError
+from pagebench.layout import MappedMemmap
 from pagebench.memmap import FolioMap
+from pagebench.probes import PROBES
 
-Regions = Mapping[tuple[str, str], core.Reservation]
+Ints = npt.NDArray[np.int64]
+Regions = Mapping[plan.Place, core.Reservation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +33,77 @@ class Placed:
     base: int
 
 
+class Memmap(Protocol):
+    """A memmap at ``base`` that a variant can be asked to write."""
+
+    @property
+    def base(self) -> int:
+        """Its address."""
+
+    def write(self, variant: core.Variant, whole: bool) -> None:
+        """``whole`` struct pages, or only the words that set_compound_head() writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainMemmap:
+    """A memmap in reserved memory, every page a frame of its own."""
+
+    base: int
+    folio_map: FolioMap
+
+    def write(self, variant: core.Variant, whole: bool) -> None:
+        """See Memmap."""
+        (core.populate if whole else core.encode)(variant, self.base, self.folio_map.folios)
+
+
 class Frames:
-    """The memmaps for groups of one order and footprint, in drawn places.
+    """The memmaps for groups of one order and footprint; a context manager.
 
     Where frames are shared, one memmap is re-encoded for each encoding in
-    turn; else each encoding, and the A/A copy, has a memmap of its own in a
-    region drawn for it.
+    turn; else each encoding, and the A/A copy, has one of its own.  Those in
+    reserved memory stand at a drawn place of a drawn region.
     """
 
     def __init__(
-        self, group: plan.Group, struct_page_bytes: int, regions: Regions, rng: np.random.Generator
+        self, group: plan.Group, folio_map: FolioMap, regions: Regions, rng: np.random.Generator
     ) -> None:
-        self.folio_map = FolioMap.uniform(group.order, group.footprint_bytes, struct_page_bytes)
+        self.folio_map = folio_map
         self.shared = group.shared
-        self.bases: dict[tuple[str, str], int] = {}
         self._encoded: dict[int, int] = {}
-        wanted = plan.regions_of(group)
-        for backing in sorted({backing for backing, _ in wanted}):
-            roles = [role for b, role in wanted if b == backing]
-            large = [r for (b, _), r in regions.items() if b == backing and r.size >= self.folio_map.bytes]
-            for role, index in zip(roles, rng.permutation(len(large)), strict=False):
-                region, alignment = large[index], self.folio_map.alignment
-                slots = (region.size - self.folio_map.bytes) // alignment + 1
-                self.bases[backing, role] = region.base + int(rng.integers(slots)) * alignment
+        self._stack = ExitStack()
+        self._memmaps: dict[plan.Place, Memmap] = {}
+        places = plan.places_of(group)
+        for layout, backing, role in places:
+            if backing == "memfd":
+                mapped = self._stack.enter_context(MappedMemmap(layout, folio_map))
+                self._memmaps[layout, backing, role] = mapped
+        alignment = folio_map.alignment
+        for backing in sorted({backing for _, backing, _ in places} - {"memfd"}):
+            mine = [place for place in places if place[1] == backing]
+            large = [r for (_, b, _), r in regions.items() if b == backing and r.size >= folio_map.bytes]
+            for place, index in zip(mine, rng.permutation(len(large)), strict=False):
+                slots = (large[index].size - folio_map.bytes) // alignment + 1
+                base = large[index].base + int(rng.integers(slots)) * alignment
+                self._memmaps[place] = PlainMemmap(base, folio_map)
+        self._by_base = {memmap.base: memmap for memmap in self._memmaps.values()}
+
+    def close(self) -> None:
+        """Unmap what was mapped for these groups alone."""
+        self._stack.close()
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def base(self, cell: plan.Cell) -> int:
         """The address of the memmap that a cell's lookups go through."""
-        return self.bases[cell.contender.backing, plan.role_of(cell, self.shared)]
+        return self._memmaps[plan.place_of(cell, self.shared)].base
+
+    def forget(self) -> None:
+        """Have every memmap written whole before it is used again."""
+        self._encoded.clear()
 
     def encode(self, placed: Iterable[Placed]) -> list[Placed]:
         """Bring these cells' encodings into their memmaps: whole pages at first.
@@ -64,48 +113,117 @@ class Frames:
         written = []
         for p in placed:
             current = self._encoded.get(p.base)
-            if current == p.cell.encoding:
-                continue
-            (core.populate if current is None else core.encode)(p.variant, p.base, self.folio_map.folios)
-            self._encoded[p.base] = p.cell.encoding
-            written.append(p)
+            if current != p.cell.encoding:
+                self._by_base[p.base].write(p.variant, current is None)
+                self._encoded[p.base] = p.cell.encoding
+                written.append(p)
         return written
 
     def verify(
         self, group: plan.Group, segments: Sequence[Sequence[Placed]], rng: np.random.Generator
     ) -> None:
-        """Look every pfn up through a copy of each cell's loop.
+        """Look every pfn up through a copy of each cell's loop, and hold it to the model.
 
         Raises PagebenchError that names pfn, got and expected.  lookup comes
         first: the probes that go on to write to a head must not have a wrong one.
         """
-        pages = self.folio_map.offsets_of(self.folio_map.page_pfns)
-        heads = self.folio_map.offsets_of(self.folio_map.page_heads)
+        probe = PROBES[group.probe]
+        every = self.folio_map.page_pfns
         for placed in segments:
             self.encode(placed)
             for p in placed:
-                expected = pages if p.variant.name == variants.IDENTITY else heads
-                runs = [int(rng.choice(p.runs))]
-                if group.probe in plan.HEAD_PROBES:
-                    runs.insert(0, p.variant.probes["lookup"].run)
-                for run in runs:
-                    found = core.verify(run, p.base, pages, expected)
-                    if found.wrong:
-                        raise wrong_head(str(p.cell.contender), group.title, self.folio_map, found)
+                run = int(rng.choice(p.runs))
+                lookup = p.variant.probes["lookup"].run
+                if probe.writes_tails:
+                    self._scrub(p)
+                    self._verify(p, group, run, "prep", self.folio_map.pfns)
+                    self._verify(p, group, lookup, "lookup", every)
+                    continue
+                if group.probe not in ("lookup", "chain"):
+                    self._verify(p, group, lookup, "lookup", every)
+                before = self._counts(p)
+                self._verify(p, group, run, group.probe, every)
+                self._check_counts(p, group, before, self._counts(p))
 
-    def expected(self, p: Placed, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """The addresses that lookups of these pfns have to return."""
-        heads = pfns if p.variant.name == variants.IDENTITY else self.folio_map.heads_of(pfns)
-        return p.base + self.folio_map.offsets_of(heads).astype(np.uint64) * np.uint64(core.OFFSET_UNIT)
+    def _verify(self, p: Placed, group: plan.Group, run: int, probe: str, pfns: Ints) -> None:
+        found = core.verify(run, p.base, self.folio_map.offsets_of(pfns), self._expected(p, probe, pfns))
+        if found.wrong:
+            raise wrong_head(str(p.cell.contender), group.title, self.folio_map, pfns, found)
+
+    def _expected(self, p: Placed, probe: str, pfns: Ints) -> core.Offsets:
+        """Offsets of what lookups of these pfns have to return."""
+        heads = self.folio_map.heads_of(pfns)
+        if PROBES[probe].try_get:
+            return np.where(heads == pfns, self.folio_map.offsets_of(pfns), core.NO_PAGE)
+        return self.folio_map.offsets_of(pfns if p.variant.name == variants.IDENTITY else heads)
+
+    def expected(self, p: Placed, probe: str, pfns: Ints) -> npt.NDArray[np.uint64]:
+        """The addresses that lookups of these pfns have to return; 0 for NULL."""
+        offsets = self._expected(p, probe, pfns)
+        addresses = p.base + offsets.astype(np.uint64) * np.uint64(core.OFFSET_UNIT)
+        return np.where(offsets == core.NO_PAGE, np.uint64(0), addresses)
+
+    def _ints(self, p: Placed, at: int) -> npt.NDArray[np.int32]:
+        """One int of every struct page of the memmap, at byte ``at`` of each."""
+        size = self.folio_map.struct_page_bytes
+        memory = core.view(p.base, self.folio_map.bytes)
+        return np.ndarray((len(memory) // size,), np.int32, memory.data, at, (size,))
+
+    def _counts(self, p: Placed) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        return self._ints(p, p.variant.refcount_at).copy(), self._ints(p, p.variant.mapcount_at).copy()
+
+    def _check_counts(
+        self,
+        p: Placed,
+        group: plan.Group,
+        before: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+        after: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    ) -> None:
+        """Every page's _refcount and _mapcount, after one lookup of each pfn."""
+        probe = PROBES[group.probe]
+        pfns, heads = self.folio_map.page_pfns, self.folio_map.page_heads
+        if probe.try_get:
+            found = self.folio_map.pfns
+        else:
+            found = pfns if p.variant.name == variants.IDENTITY else heads
+        hits = np.bincount(found, minlength=len(before[0]))
+        # What is mapped read-only aliases a head, or is nobody's: heads tell.
+        at = np.unique(found)
+        for name, now, then, each in (
+            ("_refcount", after[0], before[0], probe.refs),
+            ("_mapcount", after[1], before[1], probe.maps),
+        ):
+            wrong = np.flatnonzero((now - then)[at] != each * hits[at])
+            if len(wrong):
+                pfn = int(at[wrong[0]])
+                raise PagebenchError(
+                    f"{p.cell.contender} leaves a wrong {name} ({group.title}): pfn {pfn} changed by "
+                    f"{int((now - then)[pfn])}, expected {int(each * hits[pfn])}; it was not timed"
+                )
+
+    def _scrub(self, p: Placed) -> None:
+        """Make every tail look like a head, so that only prep can mend it."""
+        words = np.ndarray(
+            (self.folio_map.bytes // self.folio_map.struct_page_bytes,),
+            np.uint64,
+            core.view(p.base, self.folio_map.bytes).data,
+            core.OFFSET_UNIT,
+            (self.folio_map.struct_page_bytes,),
+        )
+        pfns = self.folio_map.page_pfns
+        words[pfns[pfns != self.folio_map.page_heads]] = 0
 
 
-def wrong_head(contender: str, title: str, folio_map: FolioMap, found: core.Verification) -> PagebenchError:
-    """The error for a contender whose lookups are wrong."""
-    pfn, head = int(folio_map.page_pfns[found.first]), int(folio_map.page_heads[found.first])
+def wrong_head(
+    contender: str, title: str, folio_map: FolioMap, pfns: Ints, found: core.Verification
+) -> PagebenchError:
+    """The error for a contender whose lookups of ``pfns`` are wrong."""
+    pfn = int(pfns[found.first])
+    head = int(folio_map.heads_of(pfns[found.first]))
     got, rest = divmod(found.got, folio_map.struct_page_bytes)
     inside = rest == 0 and 0 <= got <= int(folio_map.page_pfns[-1])
     return PagebenchError(
-        f"{contender} finds wrong heads ({title}): {found.wrong} of {len(folio_map.page_pfns)} pfns, "
+        f"{contender} finds wrong heads ({title}): {found.wrong} of {len(pfns)} pfns, "
         f"the first pfn {pfn}: got {f'pfn {got}' if inside else f'{found.got:+d} bytes from the memmap'}, "
         f"expected pfn {head}; it was not timed"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from pagebench.errors import PagebenchError
 from pagebench.units import MIB, format_size
 
 PAGE_SIZE = 4096
-BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB}
+BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
 # With 4 KiB pages and hugetlb: 16 GiB (FACTS: section 3).
 MAX_FOLIO_ORDER = 22
 # What 32-bit offsets in units of 8 bytes reach.
@@ -32,29 +32,37 @@ class FolioMap:
     struct_page_bytes: int
     pfns: npt.NDArray[np.int64]
     orders: npt.NDArray[np.int64]
+    # Which folios HVO treats (hugetlb); the others keep a plain memmap.
+    optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
 
     def __post_init__(self) -> None:
         if not len(self.pfns):
             raise PagebenchError("a memmap needs at least one folio")
+        if self.pfns.min() < 0:
+            raise PagebenchError("pfns go from 0")
         if self.orders.min() < 0 or self.orders.max() > MAX_FOLIO_ORDER:
             raise PagebenchError(f"folio orders go from 0 to {MAX_FOLIO_ORDER}")
         if np.any(self.pfns % (1 << self.orders)):
             raise PagebenchError("a folio's head pfn is a multiple of its number of pages")
         if np.any(self.pfns[1:] < (self.pfns + (1 << self.orders))[:-1]):
             raise PagebenchError("folios must ascend by pfn and not overlap")
-        if self.bytes > MAX_BYTES:
-            raise PagebenchError(f"a memmap of {format_size(self.bytes)} is beyond {format_size(MAX_BYTES)}")
+        check_reach(self.bytes)
+        object.__setattr__(self, "optimised", np.broadcast_to(self.optimised, self.pfns.shape))
 
     @classmethod
-    def of(cls, struct_page_bytes: int, folios: Sequence[tuple[int, int]]) -> FolioMap:
-        """From (head pfn, order) pairs."""
+    def of(
+        cls, struct_page_bytes: int, folios: Sequence[tuple[int, int]], optimised: Sequence[bool] = (True,)
+    ) -> FolioMap:
+        """From (head pfn, order) pairs; ``optimised`` for each folio, or once for all."""
         array = np.array(folios, np.int64).reshape(-1, 2)
-        return cls(struct_page_bytes, array[:, 0], array[:, 1])
+        return cls(struct_page_bytes, array[:, 0], array[:, 1], np.array(optimised, np.bool_))
 
     @classmethod
     def uniform(cls, order: int, footprint_bytes: int, struct_page_bytes: int = 64) -> FolioMap:
         """As many folios of one order as the footprint holds, and at least one."""
-        count = max(1, footprint_bytes // (struct_page_bytes << order))
+        needed = uniform_bytes(order, footprint_bytes, struct_page_bytes)
+        check_reach(needed)
+        count = needed // (struct_page_bytes << order)
         return cls(
             struct_page_bytes, np.arange(count, dtype=np.int64) << order, np.full(count, order, np.int64)
         )
@@ -62,22 +70,17 @@ class FolioMap:
     @property
     def bytes(self) -> int:
         """Bytes of struct pages from pfn 0 to the last folio's end."""
-        return int((self.pfns[-1] + (1 << self.orders[-1])) * self.struct_page_bytes)
+        return (int(self.pfns[-1]) + (1 << int(self.orders[-1]))) * self.struct_page_bytes
 
     @property
     def alignment(self) -> int:
-        """The alignment in bytes that a mask needs, and PAGE_SIZE at least.
-
-        Where struct pages are no power of two there is no mask to serve.
-        """
-        if self.struct_page_bytes & (self.struct_page_bytes - 1):
-            return PAGE_SIZE
-        return max(PAGE_SIZE, self.struct_page_bytes << int(self.orders.max()))
+        """The alignment in bytes of the whole memmap, see alignment()."""
+        return alignment(self.struct_page_bytes, int(self.orders.max()))
 
     @cached_property
     def folios(self) -> npt.NDArray[np.void]:
         """The folios as the core takes them (core.FOLIO_DTYPE)."""
-        folios = np.empty(len(self.pfns), core.FOLIO_DTYPE)
+        folios = np.zeros(len(self.pfns), core.FOLIO_DTYPE)
         folios["head"] = self.offsets_of(self.pfns)
         folios["order"] = self.orders
         return folios
@@ -101,6 +104,28 @@ class FolioMap:
     def heads_of(self, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The pfn of the head that geometry dictates, for any of the pages."""
         return np.asarray(self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1], np.int64)
+
+
+def alignment(struct_page_bytes: int, order: int) -> int:
+    """The alignment in bytes that a mask needs, and PAGE_SIZE at least.
+
+    Where struct pages are no power of two there is no mask to serve.
+    """
+    if struct_page_bytes & (struct_page_bytes - 1):
+        return PAGE_SIZE
+    return max(PAGE_SIZE, struct_page_bytes << order)
+
+
+def uniform_bytes(order: int, footprint_bytes: int, struct_page_bytes: int = 64) -> int:
+    """Bytes of the memmap that FolioMap.uniform() makes, without making it."""
+    folio = struct_page_bytes << order
+    return max(1, footprint_bytes // folio) * folio
+
+
+def check_reach(size: int) -> None:
+    """Refuse a memmap of more bytes than offsets reach.  Raises PagebenchError."""
+    if size > MAX_BYTES:
+        raise PagebenchError(f"a memmap of {format_size(size)} is beyond {format_size(MAX_BYTES)}")
 
 
 def reserved_bytes(needed: int, backing: str) -> int:

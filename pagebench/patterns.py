@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.memmap import FolioMap
+from pagebench.memmap import PAGE_SIZE, FolioMap
 from pagebench.variants import nearest
 
 LINE_BYTES = 64
-WORD_BYTES_IN = 8  # compound_head, compound_info: offset 8 in any struct page
+# Offsets in any struct page: compound_head or compound_info, flags, _refcount.
+WORD_BYTES_IN = 8
+HEAD_BYTES_IN = (0, 52)
 
 PATTERNS = {
     "random": "any page, uniformly",
@@ -20,7 +22,14 @@ PATTERNS = {
     "tails": "tail pages only, uniformly; none at order 0",
     "mixed": "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
     "scan": "page after page by pfn, as a pfn walker does",
+    "zap": "a head, then its tails, folios in random order; none at order 0",
+    "slab": "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
+    "heads-aligned": "heads whose struct page starts a page: all that HVO could have made",
+    "heads-unaligned": "heads whose struct page does not; none from order 6 on",
 }
+SLAB_ORDER = 3
+# Folios of this order and more start a page of the memmap (64-byte struct page).
+PAGE_ORDER = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +58,25 @@ class Pattern:
         return cls(name, value)
 
     def __str__(self) -> str:
-        return f"mixed:{self.share:g}" if self.name == "mixed" else self.name
+        return f"mixed:{self.share!r}" if self.name == "mixed" else self.name
 
     def exists_at(self, order: int) -> bool:
         """Whether folios of this order have what the pattern looks up."""
-        return order > 0 or self.name not in ("tails", "mixed")
+        if self.name == "slab":
+            return order == SLAB_ORDER
+        if self.name == "heads-unaligned":
+            return order < PAGE_ORDER
+        return order > 0 or self.name not in ("tails", "mixed", "zap")
+
+    def folio_map(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> FolioMap:
+        """The folios under the pattern: of one order, but for ``slab``."""
+        if self.name != "slab":
+            return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
+        # Sixteen pages with slabs of each order, again and again.
+        unit = np.array([(0, 3), (8, 2), (12, 1), (14, 0), (15, 0)])
+        units = max(1, footprint_bytes // (16 * struct_page_bytes))
+        pfns = (np.arange(units)[:, None] * 16 + unit[:, 0]).reshape(-1)
+        return FolioMap(struct_page_bytes, pfns, np.tile(unit[:, 1], units))
 
 
 def candidates(folio_map: FolioMap, footprint_bytes: int) -> npt.NDArray[np.int64]:
@@ -64,9 +87,10 @@ def candidates(folio_map: FolioMap, footprint_bytes: int) -> npt.NDArray[np.int6
     over all sets of a cache.
     """
     pfns = folio_map.page_pfns
-    pages = max(1, footprint_bytes // folio_map.struct_page_bytes)
-    if len(pfns) <= pages:
+    if len(pfns) * folio_map.struct_page_bytes <= footprint_bytes:
         return pfns
+    # A page that is looked up alone takes a whole line.
+    pages = max(1, footprint_bytes // max(folio_map.struct_page_bytes, LINE_BYTES))
     spacing = (len(pfns) // pages - 1) | 1
     return pfns[: pages * spacing : spacing]
 
@@ -79,21 +103,39 @@ def draw(
     Raises PagebenchError where the memmap has no such pages.
     """
     pfns = candidates(folio_map, footprint_bytes)
-    if pattern.name == "random":
+    if pattern.name in ("random", "slab"):
         return _any_of(pfns, lookups, rng)
     if pattern.name == "scan":
         start = int(rng.integers(len(pfns)))
         return np.resize(np.roll(pfns, -start), lookups)
+    if pattern.name == "zap":
+        return _folio_by_folio(folio_map, pfns, lookups, rng)
     is_head = folio_map.heads_of(pfns) == pfns
     heads, tails = pfns[is_head], pfns[~is_head]
-    if pattern.name == "heads":
-        return _any_of(heads, lookups, rng)
+    if pattern.name.startswith("heads"):
+        aligned = heads * folio_map.struct_page_bytes % PAGE_SIZE == 0
+        kinds = {"heads": heads, "heads-aligned": heads[aligned], "heads-unaligned": heads[~aligned]}
+        if not len(kinds[pattern.name]):
+            raise PagebenchError(f"no page is of the pattern {pattern}: give other orders or footprints")
+        return _any_of(kinds[pattern.name], lookups, rng)
     if not len(tails):
         raise PagebenchError(f"the pattern {pattern} needs tail pages: give an order above 0")
     if pattern.name == "tails":
         return _any_of(tails, lookups, rng)
     chosen = rng.random(lookups, np.float32) < pattern.share
     return np.where(chosen, _any_of(heads, lookups, rng), _any_of(tails, lookups, rng))
+
+
+def _folio_by_folio(
+    folio_map: FolioMap, pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Each folio's candidates in order, folios in random order, again and again."""
+    folio = np.searchsorted(folio_map.pfns, pfns, side="right") - 1
+    passes = -(-lookups // len(pfns))
+    drawn = [
+        pfns[np.argsort(rng.permutation(len(folio_map.pfns))[folio], kind="stable")] for _ in range(passes)
+    ]
+    return np.concatenate(drawn)[:lookups]
 
 
 def _any_of(pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -104,10 +146,15 @@ def _any_of(pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator)
 
 
 def touched_bytes(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bool) -> int:
-    """Bytes in the distinct cache lines of struct pages that lookups touch.
+    """Bytes in the distinct cache lines of struct pages that lookups touch."""
+    return len(touched_lines(folio_map, pfns, head_too)) * LINE_BYTES
+
+
+def touched_lines(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bool) -> npt.NDArray[np.int64]:
+    """The distinct cache lines of the memmap that lookups touch, by address.
 
     The line of each page's own word and, with ``head_too`` (probes that go on
-    to use the head), the line of its head's flags and ``_refcount``.
+    to use the head), the lines of its head's flags and ``_refcount``.
     """
     page = folio_map.struct_page_bytes
     seen = np.zeros(int(folio_map.pfns[-1] + (1 << folio_map.orders[-1])), np.bool_)
@@ -116,5 +163,7 @@ def touched_bytes(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bo
     lines = np.zeros(folio_map.bytes // LINE_BYTES + 2, np.bool_)
     lines[(distinct * page + WORD_BYTES_IN) // LINE_BYTES] = True
     if head_too:
-        lines[folio_map.heads_of(distinct) * page // LINE_BYTES] = True
-    return int(np.count_nonzero(lines)) * LINE_BYTES
+        heads = folio_map.heads_of(distinct) * page
+        for inside in HEAD_BYTES_IN:
+            lines[(heads + inside) // LINE_BYTES] = True
+    return np.flatnonzero(lines)

@@ -5,25 +5,36 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from pagebench import core, variants
 from pagebench.errors import PagebenchError
-from pagebench.memmap import BACKING_BYTES, MAX_FOLIO_ORDER, FolioMap, check_fits, reserved_bytes
+from pagebench.layout import LAYOUTS, check_map_count, exists_at, frame_map
+from pagebench.memmap import (
+    BACKING_BYTES,
+    MAX_FOLIO_ORDER,
+    PAGE_SIZE,
+    FolioMap,
+    check_fits,
+    check_reach,
+    reserved_bytes,
+    uniform_bytes,
+)
 from pagebench.patterns import Pattern
+from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB, format_size, parse_size
 
-PROBES = {
-    "lookup": "independent lookups: throughput",
-    "chain": "each address depends on the last result: latency",
-    "flags": "chain through a load of the head's flags",
-    "get": "lookup, atomic inc and dec of the head's _refcount",
-}
-# Probes whose use of the result touches the head's line.
-HEAD_PROBES = ("flags", "get")
-LAYOUTS = {"plain": "a frame of its own for each page of the memmap"}
-
-DEFAULT_CONTENDERS = ("pointer-branch", "pointer-select", "fakehead", "mask-select", "branchless")
+# The first is the reference.  Layouts stand where they exist: from order 7 on.
+DEFAULT_CONTENDERS = (
+    "pointer-branch",
+    "pointer-select",
+    "fakehead",
+    "mask-select",
+    "branchless",
+    "fakehead@hvo",
+    "branchless@hvo-shared",
+)
 DEFAULT_ORDERS = (0, 2, 4, 9)
 DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "128M")
 DEFAULT_ROUNDS = 63
@@ -31,8 +42,10 @@ DEFAULT_PROCESSES = 24
 QUICK_PROCESSES = 20
 # Holm over some 25 comparisons cannot reject anything below this.
 FEW_PROCESSES = 10
-# What a pattern's window and its schedule take beside the memmaps, roughly.
+# What a worker takes beside its memmaps, roughly: a pattern's window and its
+# schedule, and for each page of the largest memmap pfn, head and offsets.
 WORKER_OVERHEAD_BYTES = 96 * MIB
+WORKER_BYTES_PER_PAGE = 64
 
 LEVELS = ("l1", "l2", "l3", "dram")
 
@@ -56,6 +69,11 @@ class Levels:
         return "dram"
 
 
+def default_backing(layout: str) -> str:
+    """As kernels map a vmemmap that HVO left alone; aliases need 4 KiB frames."""
+    return "2m" if layout == "plain" else "memfd"
+
+
 @dataclass(frozen=True, slots=True)
 class Contender:
     """variant@layout:backing"""
@@ -69,16 +87,21 @@ class Contender:
         """From ``mask``, ``mask@plain`` or ``mask@plain:4k``.  Raises PagebenchError."""
         variant, _, place = text.strip().partition("@")
         layout, _, backing = place.partition(":")
-        contender = cls(variant, layout or "plain", backing or "2m")
+        layout = layout or "plain"
+        contender = cls(variant, layout, backing or default_backing(layout))
         if contender.layout not in LAYOUTS:
             raise variants.nearest(contender.layout, LAYOUTS, "layout")
         if contender.backing not in BACKING_BYTES:
             raise variants.nearest(contender.backing, BACKING_BYTES, "backing")
+        if contender.layout != "plain" and contender.backing != "memfd":
+            raise PagebenchError(
+                f"{text}: layouts with aliases are mapped from a memfd, leave the backing out"
+            )
         return contender
 
     def __str__(self) -> str:
         place = f"{self.variant}@{self.layout}"
-        return place if self.backing == "2m" else f"{place}:{self.backing}"
+        return place if self.backing == default_backing(self.layout) else f"{place}:{self.backing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,19 +299,34 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     reference = contenders[0]
     cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
     cells.append(Cell(reference, "aa", numbers[reference.variant]))
-    # The harness reads nothing, so it may sit on any encoding's memmap.
-    cells.append(
-        Cell(
-            dataclasses.replace(reference, variant=variants.IDENTITY), "identity", numbers[reference.variant]
-        )
-    )
+
+    def harness(variant: str, role: str, encoding_of: str) -> Cell:
+        # On a plain memmap: the harness finds no heads, and may write anywhere.
+        backing = reference.backing if reference.layout == "plain" else "2m"
+        return Cell(Contender(variant, "plain", backing), role, numbers[encoding_of])
+
+    cells.append(harness(variants.IDENTITY, "identity", reference.variant))
     if control:
-        if all(contender.variant != variants.CONTROL_REFERENCE for contender in contenders):
-            partner = dataclasses.replace(reference, variant=variants.CONTROL_REFERENCE)
-            cells.append(Cell(partner, "control-reference", numbers[partner.variant]))
-        partner = dataclasses.replace(reference, variant=variants.CONTROL)
-        cells.append(Cell(partner, "control", numbers[partner.variant]))
+        cells.append(harness(variants.CONTROL_REFERENCE, "control-reference", variants.CONTROL_REFERENCE))
+        cells.append(harness(variants.CONTROL, "control", variants.CONTROL))
+        # A contender that is the same cell serves as well.
+        twin = dataclasses.replace(cells[-2], role="contender")
+        if twin in cells:
+            del cells[-2]
     return tuple(cells)
+
+
+def _present(
+    contenders: Sequence[Contender], order: int, probe: str, struct_page_bytes: int
+) -> list[Contender]:
+    """The contenders that have a cell at this order; none without the reference."""
+    found = [
+        contender
+        for contender in contenders
+        if exists_at(contender.layout, order, struct_page_bytes)
+        and not (PROBES[probe].writes_tails and contender.layout != "plain")
+    ]
+    return found if found and found[0] == contenders[0] else []
 
 
 def build(options: Options, levels: Levels, l3_reported: int, available_bytes: int | None) -> Plan:
@@ -310,25 +348,26 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     control_at: tuple[Any, ...] | None = None
     for grid in options.grids():
         _check_axes(grid)
-        for order in grid.orders:
-            numbers = variants.encodings(timed, order)
-            for size in (footprint_bytes(text, levels, l3_reported) for text in grid.footprints):
-                for pattern in map(Pattern.parse, grid.patterns):
-                    for probe in grid.probes:
-                        if not pattern.exists_at(order):
-                            missing.append(f"{pattern} at order {order}")
-                            continue
-                        key = (probe, str(pattern), order, size)
-                        control = control_at is None and probe == "chain" and levels.of(size) == "l1"
-                        if control:
-                            control_at = key
-                        cells = _cells(contenders, numbers, control)
-                        shared = len({cell.encoding for cell in cells}) == 1 or size <= levels.l3_bytes // 2
-                        groups.setdefault(
-                            key, Group(order, size, str(pattern), probe, levels.of(size), shared, cells)
-                        )
+        sizes = [footprint_bytes(text, levels, l3_reported) for text in grid.footprints]
+        patterns = [Pattern.parse(text) for text in grid.patterns]
+        for order, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
+            if not pattern.exists_at(order) or (PROBES[probe].writes_tails and pattern.name != "heads"):
+                missing.append(f"{probe} over {pattern} at order {order}")
+                continue
+            present = _present(contenders, order, probe, options.struct_page_bytes)
+            if not present:
+                missing.append(f"{contenders[0]} at order {order}")
+                continue
+            key = (probe, str(pattern), order, size)
+            level = levels.of(size)
+            control = control_at is None and probe == "chain" and level == "l1"
+            if control:
+                control_at = key
+            cells = _cells(present, variants.encodings(timed, order), control)
+            shared = len({cell.encoding for cell in cells}) == 1 or size <= levels.l3_bytes // 2
+            groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
-        what = f" ({missing[0]} has nothing to look up)" if missing else ""
+        what = f" ({missing[0]} has no cell)" if missing else ""
         raise PagebenchError(f"nothing to measure{what}: name orders, footprints, patterns and probes")
     if control_at is None:
         groups["control",] = _control_group(options, levels, contenders[0], timed)
@@ -344,7 +383,13 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         levels=levels,
         margin_cycles=options.margin_cycles,
     )
-    check_fits(sum(region_sizes(plan).values()) + WORKER_OVERHEAD_BYTES, available_bytes)
+    largest = max(memmap_bytes(plan, group) for group in plan.groups)
+    check_reach(largest)
+    overhead = WORKER_OVERHEAD_BYTES + largest // plan.struct_page_bytes * WORKER_BYTES_PER_PAGE
+    mapped = [mapped_frames(plan, group) for group in plan.groups]
+    frames = max(frames for frames, _ in mapped) * PAGE_SIZE
+    check_fits(sum(region_sizes(plan).values()) + frames + overhead, available_bytes)
+    check_map_count(max(mappings for _, mappings in mapped))
     return plan
 
 
@@ -357,27 +402,53 @@ def _control_group(
     return Group(2, size, "random", "chain", "l1", True, cells, "control")
 
 
-def regions_of(group: Group) -> list[tuple[str, str]]:
-    """The memory that a group needs: (backing, role) pairs.
+# Where a cell's memmap is: layout, backing, and which of several alike.
+Place = tuple[str, str, str]
 
-    One region for all where frames are shared; otherwise one per encoding and
-    one for the A/A copy, "0", "1", … and "aa".
+
+def place_of(cell: Cell, shared: bool) -> Place:
+    """Which of a group's memmaps a cell looks up in.
+
+    One for all of a layout and backing where frames are shared; otherwise one
+    per encoding, "0", "1", …, and one for the A/A copy.
     """
-    return sorted({(cell.contender.backing, role_of(cell, group.shared)) for cell in group.cells})
+    role = "0" if shared else "aa" if cell.role == "aa" else str(cell.encoding)
+    return cell.contender.layout, cell.contender.backing, role
 
 
-def role_of(cell: Cell, shared: bool) -> str:
-    """Which of a group's regions a cell's memmap is in."""
-    if shared:
-        return "0"
-    return "aa" if cell.role == "aa" else str(cell.encoding)
+def places_of(group: Group) -> list[Place]:
+    """Every memmap of a group."""
+    return sorted({place_of(cell, group.shared) for cell in group.cells})
 
 
-def region_sizes(plan: Plan) -> dict[tuple[str, str], int]:
-    """Bytes of each region that a worker reserves, once for all groups."""
-    sizes: dict[tuple[str, str], int] = {}
+def memmap_bytes(plan: Plan, group: Group) -> int:
+    """Bytes of each memmap of a group."""
+    if Pattern.parse(group.pattern).name == "slab":
+        return folio_map(plan, group).bytes
+    return uniform_bytes(group.order, group.footprint_bytes, plan.struct_page_bytes)
+
+
+def folio_map(plan: Plan, group: Group) -> FolioMap:
+    """The folios that a group's memmaps cover."""
+    return Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+
+
+def region_sizes(plan: Plan) -> dict[Place, int]:
+    """Bytes of each memmap that a worker reserves once, for all groups: those not of a memfd."""
+    sizes: dict[Place, int] = {}
     for group in plan.groups:
-        needed = FolioMap.uniform(group.order, group.footprint_bytes, plan.struct_page_bytes).bytes
-        for region in regions_of(group):
-            sizes[region] = max(sizes.get(region, 0), reserved_bytes(needed, region[0]))
+        needed = memmap_bytes(plan, group)
+        for place in places_of(group):
+            if place[1] != "memfd":
+                sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place[1]))
     return sizes
+
+
+def mapped_frames(plan: Plan, group: Group) -> tuple[int, int]:
+    """Frames and mappings of a group's memmaps that are mapped from a memfd."""
+    maps = [
+        frame_map(layout, folio_map(plan, group))
+        for layout, backing, _ in places_of(group)
+        if backing == "memfd"
+    ]
+    return sum(int(m.frames.max()) + 1 for m in maps), sum(m.mappings for m in maps)

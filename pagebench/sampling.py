@@ -13,7 +13,9 @@ import numpy.typing as npt
 from pagebench import core, patterns, plan
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
+from pagebench.layout import frame_map
 from pagebench.memmap import FolioMap
+from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
 
@@ -47,7 +49,7 @@ class Windows:
         self.pfns = pfns
         self.offsets = folio_map.offsets_of(pfns)
         self._cursor = 0
-        self._touched: dict[bool, int] = {}
+        self._lines: dict[bool, Ints] = {}
 
     def take(self, lengths: Ints) -> Ints:
         """Where the next windows of these lengths start, one after the other.
@@ -63,11 +65,14 @@ class Windows:
         base = np.uint64(self.offsets.ctypes.data)
         return base + starts.astype(np.uint64) * np.uint64(self.offsets.itemsize)
 
-    def touched_bytes(self, head_too: bool) -> int:
-        """See patterns.touched_bytes."""
-        if head_too not in self._touched:
-            self._touched[head_too] = patterns.touched_bytes(self.folio_map, self.pfns, head_too)
-        return self._touched[head_too]
+    def touched_bytes(self, head_too: bool, layout: str) -> int:
+        """Bytes of physical lines under a layout; see patterns.touched_lines."""
+        if head_too not in self._lines:
+            self._lines[head_too] = patterns.touched_lines(self.folio_map, self.pfns, head_too)
+        lines = self._lines[head_too]
+        if layout == "plain":
+            return len(lines) * patterns.LINE_BYTES
+        return frame_map(layout, self.folio_map).touched_bytes(lines, patterns.LINE_BYTES)
 
 
 def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator) -> Ints:
@@ -162,6 +167,8 @@ class GroupSampler:
     def _calibrate(self) -> tuple[float, float]:
         """Lookups for a batch of BATCH_NS, by the cells' mean; ns to re-encode."""
         trial = TRIAL_LOOKUPS[self.group.level]
+        if PROBES[self.group.probe].writes_tails:  # a lookup of which is a whole folio
+            trial = max(1, trial >> self.group.order)
         per_lookup = []
         encode_ns = 0
         for segment in self.segments:
@@ -277,7 +284,7 @@ class GroupSampler:
         got = schedule.samples["last"][:, 1:-1]
         for place, c in enumerate(schedule.visits):
             p, mine = self.placed[c], schedule.order == place
-            if np.any(self.frames.expected(p, pfns[mine]) != got[mine]):
+            if np.any(self.frames.expected(p, self.group.probe, pfns[mine]) != got[mine]):
                 raise PagebenchError(
                     f"{p.cell.contender} returned a wrong head while it was timed ({self.group.title})"
                 )

@@ -6,6 +6,7 @@ The summary is a dict of plain values, the same each time for a file; ``show
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
@@ -88,6 +89,8 @@ def _interval(interval: stats.Interval) -> dict[str, float | None]:
 
 def _obtained(blocks: list[Block], backing: str) -> str:
     """What was mapped where this backing was asked for, over all processes."""
+    if backing == "memfd":
+        return backing
     total: dict[str, int] = {}
     for block in blocks:
         for name, size in block.line["backing"][backing].items():
@@ -114,7 +117,9 @@ def _describe(run: Run, group: Group, position: int, blocks: list[Block]) -> dic
         "backing": _obtained(blocks, cell.contender.backing),
         "order": group.order,
         "footprint_bytes": group.footprint_bytes,
-        "touched_bytes": int(np.median([block.line["touched_bytes"] for block in blocks])),
+        "touched_bytes": int(
+            np.median([block.line["touched_bytes"][cell.contender.layout] for block in blocks])
+        ),
         "pattern": group.pattern,
         "probe": group.probe,
         "level": group.level,
@@ -170,9 +175,8 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
                 aa[index] = compared
                 differences.append((row, compared, index))
             elif cell.role == "control":
-                partner = next(
-                    i for i, c in enumerate(group.cells) if c.contender.variant == variants.CONTROL_REFERENCE
-                )
+                twin = dataclasses.replace(cell.contender, variant=variants.CONTROL_REFERENCE)
+                partner = next(i for i, c in enumerate(group.cells) if c.contender == twin)
                 control = _control(samples.compare(position, partner), group, len(blocks))
             elif position == 0:
                 cells.append({**row, "verdict": "reference"})

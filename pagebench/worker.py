@@ -21,6 +21,7 @@ import numpy.typing as npt
 from pagebench import core, machine, memmap, patterns, plan
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
+from pagebench.probes import PROBES
 from pagebench.sampling import WINDOW_LOOKUPS, GroupSampler, Windows, segments
 
 # After 100 ms asleep a core is slow for as long (METHOD.md, section 1).
@@ -52,6 +53,7 @@ class Worker:
             key: machine.backing_obtained(region.base, region.size) for key, region in self.regions.items()
         }
         self.copies = self._place_code(movable, stack)
+        self._stack = stack
         self._frames: tuple[tuple[Any, ...], Frames] | None = None
         self._windows: tuple[tuple[Any, ...], Windows] | None = None
 
@@ -60,19 +62,16 @@ class Worker:
         use = zlib.crc32(repr(key).encode())
         return np.random.default_rng(np.random.SeedSequence([self.plan.seed, self.process, use]))
 
-    def _reserve(self, stack: ExitStack) -> dict[tuple[str, str], core.Reservation]:
+    def _reserve(self, stack: ExitStack) -> dict[plan.Place, core.Reservation]:
         """All memory at once, reused by group after group: METHOD.md, section 2.14."""
         sizes = plan.region_sizes(self.plan)
         memmap.check_fits(sum(sizes.values()), machine.available_bytes())
-        alignments = [
-            memmap.FolioMap.uniform(group.order, group.footprint_bytes, self.plan.struct_page_bytes).alignment
-            for group in self.plan.groups
-        ]
+        alignment = max(memmap.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
-            (backing, role): stack.enter_context(
-                core.Reservation(size, max(memmap.BACKING_BYTES[backing], *alignments), backing)
+            place: stack.enter_context(
+                core.Reservation(size, max(memmap.BACKING_BYTES[place[1]], alignment), place[1])
             )
-            for (backing, role), size in sorted(sizes.items())
+            for place, size in sorted(sizes.items())
         }
 
     def _place_code(
@@ -113,9 +112,12 @@ class Worker:
 
     def frames(self, group: plan.Group) -> Frames:
         """The group's memmaps; the last ones again, where they serve it too."""
-        key = (*memmap_key(group), *plan.regions_of(group))
+        key = (*memmap_key(group), *plan.places_of(group))
         if self._frames is None or self._frames[0] != key:
-            made = Frames(group, self.plan.struct_page_bytes, self.regions, self.rng("frames", *key))
+            if self._frames is not None:
+                self._frames[1].close()
+            folio_map = plan.folio_map(self.plan, group)
+            made = self._stack.enter_context(Frames(group, folio_map, self.regions, self.rng("frames", *key)))
             self._frames = key, made
         return self._frames[1]
 
@@ -152,28 +154,34 @@ class Worker:
             "process": self.process,
             "group": index,
             "ticks_per_ns": self.clock.ticks_per_ns,
-            "touched_bytes": windows.touched_bytes(group.probe in plan.HEAD_PROBES),
+            "touched_bytes": {
+                layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
+                for layout, _, _ in plan.places_of(group)
+            },
             "backing": self._backing(group),
             **GroupSampler(
                 group, placed, frames, windows, self.clock, self.counters, self.plan.rounds, rng
             ).run(),
             "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
         }
+        if PROBES[group.probe].refs or PROBES[group.probe].maps:
+            # Counts moved, under identity even those of tails.
+            frames.forget()
         return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}
 
     def _backing(self, group: plan.Group) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
         found: dict[str, dict[str, int]] = {}
-        for asked, role in plan.regions_of(group):
-            counts = found.setdefault(asked, {})
-            for name, size in self.obtained[asked, role].items():
+        for place in plan.places_of(group):
+            counts = found.setdefault(place[1], {})
+            for name, size in self.obtained.get(place, {}).items():
                 counts[name] = counts.get(name, 0) + size
         return found
 
 
 def memmap_key(group: plan.Group) -> tuple[Any, ...]:
     """Groups with the same key can be sampled over the same memmaps."""
-    return group.order, group.footprint_bytes
+    return group.order, group.footprint_bytes, group.pattern == "slab"
 
 
 def group_order(groups: Sequence[plan.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pagebench import asm, core, patterns, plan
+from pagebench import asm, core, patterns
+from pagebench.layout import LAYOUTS
+from pagebench.probes import PROBES
 
 
 def render() -> str:
@@ -17,9 +19,9 @@ def render() -> str:
             f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
-        ("layouts", plan.LAYOUTS),
+        ("layouts", LAYOUTS),
         ("patterns", patterns.PATTERNS),
-        ("probes", plan.PROBES),
+        ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
     ]
     text = ["variants (as compiled here)", *lines]
     for title, table in sections:

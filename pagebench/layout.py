@@ -1,0 +1,149 @@
+"""Layouts: which page frames back the memmap.
+
+``hvo`` and ``hvo-shared`` are what the HugeTLB vmemmap optimization makes of
+it in v5.17 ... v7.0 and since v7.1 (FACTS: section 2): a folio whose memmap is
+two vmemmap pages or more keeps the first, and the rest is mapped read-only
+from the same frame again, or from one frame of tails for each order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench import core
+from pagebench.errors import PagebenchError
+from pagebench.memmap import PAGE_SIZE, FolioMap
+
+LAYOUTS = {
+    "plain": "a frame of its own for each page of the memmap",
+    "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
+    "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
+}
+MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
+
+
+def exists_at(layout: str, order: int, struct_page_bytes: int) -> bool:
+    """Whether a layout differs from ``plain`` for folios of this order.
+
+    HVO wants two vmemmap pages at least, and struct pages that fill pages.
+    """
+    power_of_two = struct_page_bytes & (struct_page_bytes - 1) == 0
+    return layout == "plain" or (power_of_two and struct_page_bytes << order >= 2 * PAGE_SIZE)
+
+
+@dataclass(frozen=True)
+class FrameMap:
+    """The frame behind each page of a memmap.
+
+    ``frames`` (uint32, dense from 0) and ``writable`` (bool) have one entry a
+    page of the memmap.  ``folios`` are the FolioMap's, with the number of
+    struct pages that may be written through the memmap.  ``tails`` holds, for
+    each frame of shared tails, (frame, order, head's offset in bytes).
+    """
+
+    frames: npt.NDArray[np.uint32]
+    writable: npt.NDArray[np.bool_]
+    folios: npt.NDArray[np.void]
+    tails: tuple[tuple[int, int, int], ...]
+
+    @property
+    def mappings(self) -> int:
+        """How many mappings it takes: runs of frames that follow each other."""
+        joined = (np.diff(self.frames.astype(np.int64)) == 1) & (self.writable[1:] == self.writable[:-1])
+        return len(self.frames) - int(np.count_nonzero(joined))
+
+    def touched_bytes(self, line: npt.NDArray[np.int64], line_bytes: int) -> int:
+        """Bytes of physical lines behind these lines of the memmap."""
+        per_page = PAGE_SIZE // line_bytes
+        seen = np.zeros((int(self.frames.max()) + 1) * per_page, np.bool_)
+        seen[self.frames[line // per_page].astype(np.int64) * per_page + line % per_page] = True
+        return int(np.count_nonzero(seen)) * line_bytes
+
+
+def frame_map(layout: str, folio_map: FolioMap) -> FrameMap:
+    """The frames of a layout for these folios.
+
+    Only folios marked ``optimised`` whose memmap is two pages or more, and
+    starts at one, are treated; the others stay plain, as on a real machine.
+    """
+    size = folio_map.struct_page_bytes
+    pages = -(-folio_map.bytes // PAGE_SIZE)
+    frames = np.arange(pages, dtype=np.int64)
+    writable = np.ones(pages, np.bool_)
+    folios = folio_map.folios.copy()
+    tails: list[tuple[int, int, int]] = []
+    for order in np.unique(folio_map.orders):
+        mine = (folio_map.orders == order) & folio_map.optimised
+        if layout == "plain" or not exists_at(layout, int(order), size) or not mine.any():
+            continue
+        first = folio_map.pfns[mine] * size // PAGE_SIZE
+        count = (size << int(order)) // PAGE_SIZE
+        rest = first[:, None] + np.arange(1, count)
+        writable[rest] = False
+        folios["pages"][mine] = PAGE_SIZE // size
+        if layout == "hvo":
+            frames[rest] = first[:, None]
+        else:
+            shared = pages + len(tails)
+            frames[rest] = shared
+            tails.append((shared, int(order), int(first[0]) * PAGE_SIZE))
+    used, dense = np.unique(frames, return_inverse=True)
+    return FrameMap(
+        frames=dense.astype(np.uint32),
+        writable=writable,
+        folios=folios,
+        tails=tuple((int(np.searchsorted(used, frame)), order, head) for frame, order, head in tails),
+    )
+
+
+def check_map_count(mappings: int, path: Path = MAX_MAP_COUNT) -> None:
+    """Refuse, before anything is mapped, more mappings than the kernel allows.
+
+    Raises PagebenchError with both numbers and the sysctl's name.
+    """
+    try:
+        allowed = int(path.read_text())
+        used = Path("/proc/self/maps").read_text().count("\n")
+    except (OSError, ValueError):
+        return
+    if mappings > allowed - used:
+        raise PagebenchError(
+            f"the layout needs {mappings} mappings and {allowed - used} are free: "
+            f"sysctl vm.max_map_count={allowed + mappings} allows it"
+        )
+
+
+class MappedMemmap:
+    """A memmap in a layout of aliased frames; a context manager.
+
+    Raises PagebenchError for too many mappings, OSError for memory.
+    """
+
+    def __init__(self, layout: str, folio_map: FolioMap) -> None:
+        self.folio_map = folio_map
+        self.map = frame_map(layout, folio_map)
+        check_map_count(self.map.mappings)
+        self._mapping = core.FrameMapping(self.map.frames, self.map.writable, folio_map.alignment)
+        self.base = self._mapping.base
+
+    def write(self, variant: core.Variant, whole: bool) -> None:
+        """Write every frame once: ``whole`` struct pages, or only the tails' words."""
+        (core.populate if whole else core.encode)(variant, self.base, self.map.folios)
+        count = PAGE_SIZE // self.folio_map.struct_page_bytes
+        for frame, order, head in self.map.tails:
+            at = self._mapping.all_frames + frame * PAGE_SIZE
+            core.write_tails(variant, at, self.base + head, order, count, whole)
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._mapping.close()
+
+    def __enter__(self) -> MappedMemmap:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
