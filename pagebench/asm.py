@@ -238,6 +238,8 @@ def _value(text: str, state: _State) -> _Value:
 
 def _result(op: _Op, state: _State) -> _Value:
     """What an instruction computes."""
+    if op.name.startswith(("stxr", "stlxr")):
+        return _OTHER  # whether the store was exclusive: tells nothing of the word
     constants = [number for text in op.sources if (number := _number(text)) is not None]
     operands = {text for text in op.sources if _number(text) is None}
     if len(operands) == 1 and "flags" not in op.reads:
@@ -310,7 +312,10 @@ def _tail_test(probe: core.Probe, variant: Mapping[int, _Op]) -> tuple[Form, set
             if into_memory or op.name.startswith(("st", "push")):
                 after["memory"] = _MIXED  # what is loaded from now on may be the word
         pending.extend((successor, after) for successor in op.successors)
+    retried = {op.args[0] for op in variant.values() if op.name.startswith(("stxr", "stlxr"))}
     for op in variant.values():
+        if op.name.startswith("cb") and op.args[0] in retried:
+            continue  # an exclusive store that has to be tried again
         if form == "none" and (_JUMPS_IF.fullmatch(op.name) or _SELECTS.fullmatch(op.name)):
             raise PagebenchError(
                 f"the probe {probe.name}: {op} decides, but the word at offset 8 is never read"

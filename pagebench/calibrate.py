@@ -23,8 +23,8 @@ CHASE = "pointer-select"
 MISS_SHARE = 0.25
 LOOKUPS = 3000
 BATCHES = 7
-WARM_LOOKUPS = 100_000
-AT_MOST = 128 * MIB
+WARM_LOOKUPS = 200_000
+AT_MOST = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def full_at(latencies: list[tuple[int, float]]) -> int:
 def measure_l3(cpu: int, l2_bytes: int, l3_reported: int) -> Calibration:
     """How much L3 a worker on this CPU really gets.
 
-    Takes some 0.3 s and up to 128 MiB.  Raises OSError for memory.
+    Takes about a second and up to 64 MiB.  Raises OSError for memory.
     """
     allowed = os.sched_getaffinity(0)
     core.pin(cpu)
@@ -73,7 +73,7 @@ def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
     clock = core.Clock()
     variant = variants.find(CHASE)
     rng = np.random.default_rng(0)
-    largest = min(AT_MOST, 4 * max(l3_reported, 2 * l2_bytes))
+    largest = min(AT_MOST, 2 * max(l3_reported, 4 * l2_bytes))
     latencies: list[tuple[int, float]] = []
     with core.Reservation(largest, 2 * MIB, "2m") as memory:
         footprint = 2 * l2_bytes
@@ -81,7 +81,7 @@ def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
             folio_map = FolioMap.uniform(0, footprint)
             # Written once, then looked up until the cache holds what it will.
             core.populate(variant, memory.base, folio_map.folios)
-            warm = min(WARM_LOOKUPS, footprint // folio_map.struct_page_bytes)
+            warm = min(WARM_LOOKUPS, 4 * footprint // folio_map.struct_page_bytes)
             lookups = warm + BATCHES * LOOKUPS
             offsets = folio_map.offsets_of(draw(Pattern("random"), folio_map, footprint, lookups, rng))
             samples = np.zeros(BATCHES, core.SAMPLE_DTYPE)

@@ -109,6 +109,7 @@ def parser() -> Parser:
         help="go on with an interrupted run; takes its options from FILE",
     )
     extent = run.add_mutually_exclusive_group()
+    extent.add_argument("--preset", metavar="NAME", help="series, fake-heads or branch: see `list`")
     extent.add_argument(
         "--quick",
         dest="extent",
@@ -140,12 +141,22 @@ def parser() -> Parser:
     run.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
     )
+    run.add_argument(
+        "--struct-page",
+        dest="struct_page_bytes",
+        type=_at_least(56),
+        metavar="BYTES",
+        help="sizeof(struct page): 56, 64 and 96 are built in, others compiled when asked for",
+    )
     run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
     run.add_argument(
-        "--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles (0.25)"
+        "--margin",
+        dest="margin_cycles",
+        type=_margin,
+        metavar="CYCLES",
+        help="`equivalent` within this many core cycles (0.25)",
     )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
-    run.set_defaults(extent="default")
 
     show = commands.add_parser(
         "show", help="the report of a result file", description="The report of a result file."
@@ -168,6 +179,20 @@ def parser() -> Parser:
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
     asm.add_argument("--probe", default="chain", metavar="PROBE", help="lookup, chain (default), flags, get")
 
+    align = commands.add_parser(
+        "align",
+        help="memory models against orders, proven",
+        description="Which memory models promise enough alignment for the mask, proven for each order.",
+    )
+    align.add_argument("--base-page", type=_names, metavar="LIST", help="4K,16K,64K; default: all")
+    align.add_argument("--struct-page", type=_names, metavar="LIST", help="bytes: 64,56,96; default: all")
+    align.add_argument("--max-order", type=_at_least(0), metavar="N", help="default: MAX_FOLIO_ORDER")
+    align.add_argument("--format", choices=("text", "json"), default="text")
+    align.add_argument(
+        "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plot"
+    )
+    align.add_argument("--no-plots", action="store_true", help="the report alone")
+
     commands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."
     )
@@ -180,57 +205,38 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def _run(args: argparse.Namespace) -> None:
-    from pagebench import session
+# What `run` asks of a plan: fields of plan.Options, and the options that set
+# them.  The seed is added by the run itself, the CPU is the machine's matter.
+ASKED = {
+    "extent": "",
+    "preset": "--preset",
+    "contenders": "--contenders",
+    "orders": "--orders",
+    "footprints": "--footprints",
+    "patterns": "--patterns",
+    "probes": "--probes",
+    "struct_page_bytes": "--struct-page",
+    "rounds": "--rounds",
+    "processes": "--processes",
+    "margin_cycles": "--margin",
+    "seed": "--seed",
+    "cpu": "--cpu",
+}
 
-    if args.resume:
-        given = [
-            f"--{name}"
-            for name in (
-                "contenders",
-                "orders",
-                "footprints",
-                "patterns",
-                "probes",
-                "rounds",
-                "processes",
-                "seed",
-                "cpu",
-                "margin",
-                "output",
-            )
-            if getattr(args, name) is not None
-        ]
-        if args.extent != "default":
-            given.append(f"--{args.extent}")
-        if given:
-            raise PagebenchError(
-                f"--resume takes its options from {args.resume}: leave out {', '.join(given)}"
-            )
-        path = session.resume(args.resume)
-    else:
-        asked = {
-            name: value
-            for name in (
-                "contenders",
-                "orders",
-                "footprints",
-                "patterns",
-                "probes",
-                "rounds",
-                "processes",
-                "seed",
-                "cpu",
-                "extent",
-            )
-            if (value := getattr(args, name)) is not None
-        }
-        if args.margin is not None:
-            asked["margin_cycles"] = args.margin
-        path = session.start(asked, args.output, _command(args))
-    from pagebench import results, summary
+
+def _run(args: argparse.Namespace) -> None:
+    from pagebench import results, session, summary
     from pagebench.report import text
 
+    asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    words = _words({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
+    if args.resume:
+        if asked or args.output:
+            given = ", ".join(_words(asked)[::2]) or "--output"
+            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {given}")
+        path = session.resume(args.resume)
+    else:
+        path = session.start(asked, args.output, words)
     found = summary.summarise(results.read(path))
     _print(text.render(found))
     _print(f"\nraw data: {path}")
@@ -240,17 +246,14 @@ def _run(args: argparse.Namespace) -> None:
                 _print(f"plot:     {file} (and .svg)")
 
 
-def _command(args: argparse.Namespace) -> list[str]:
-    """The options that decide what is measured, as they were typed."""
-    words = []
-    if args.extent != "default":
-        words.append(f"--{args.extent}")
-    for name in ("contenders", "orders", "footprints", "patterns", "probes"):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", ",".join(map(str, value))]
-    for name in ("rounds", "processes", "margin"):
-        if (value := getattr(args, name)) is not None:
-            words += [f"--{name}", str(value)]
+def _words(asked: dict[str, object]) -> list[str]:
+    """Options as they are typed, from the fields that they set."""
+    words: list[str] = []
+    for name, value in asked.items():
+        if name == "extent":
+            words.append(f"--{value}")
+        else:
+            words += [ASKED[name], ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return words
 
 
@@ -299,13 +302,48 @@ def _asm(args: argparse.Namespace) -> None:
         _print(listing.render(variant, args.probe, asm.analyse(variant.probes[args.probe])))
 
 
+def _align(args: argparse.Namespace) -> None:
+    import json
+
+    from pagebench import alignment, variants
+    from pagebench.report import align
+    from pagebench.units import format_size, parse_size
+
+    pages = {format_size(page.bytes): page for page in alignment.BASE_PAGES}
+    sizes = {str(size): size for size in alignment.STRUCT_PAGES}
+    chosen_pages = dict.fromkeys(format_size(parse_size(text)) for text in args.base_page or pages)
+    chosen_sizes = dict.fromkeys(args.struct_page or sizes)
+    for name in chosen_pages:
+        if name not in pages:
+            raise variants.nearest(name, pages, "base page")
+    for name in chosen_sizes:
+        if name not in sizes:
+            raise variants.nearest(name, sizes, "struct page")
+    proofs = alignment.prove(
+        [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
+    )
+    as_json = args.format == "json"
+    _print(json.dumps(align.to_json(proofs), indent=1) if as_json else align.render(proofs))
+    if not args.no_plots:
+        try:
+            plot = align.save(proofs, args.output)[0]
+        except OSError as error:
+            raise PagebenchError(
+                f"cannot write plots to {args.output}: {error.strerror}; name another with -o, or --no-plots"
+            ) from error
+        print(f"plot: {plot} (and .svg)", file=sys.stderr if as_json else sys.stdout)
+    if wrong := align.disagreements(proofs):
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
+
+
 def _list(args: argparse.Namespace) -> None:
     from pagebench.report import catalogue
 
     _print(catalogue.render())
 
 
-COMMANDS = {"run": _run, "show": _show, "plot": _plot, "asm": _asm, "list": _list}
+COMMANDS = {"run": _run, "show": _show, "plot": _plot, "asm": _asm, "align": _align, "list": _list}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

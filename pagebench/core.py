@@ -6,11 +6,13 @@ done with them is C's business, how long they live is this module's.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -151,14 +153,69 @@ def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
     return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
 
 
-def compiler() -> str:
-    """The compiler that the core was built with."""
-    return _text(lib.pb_compiler())
+def built_in_struct_pages() -> list[int]:
+    """The sizes of struct pages, in bytes, that there are built-in variants for."""
+    table = ffi.new("const struct pb_variant *const **")
+    return sorted({int(table[0][i].struct_page_bytes) for i in range(lib.pb_variants(table))})
 
 
-def variant_cflags() -> str:
-    """The flags that the variants of the core were compiled with."""
-    return _text(lib.pb_variant_cflags())
+def layout() -> list[tuple[str, int]]:
+    """How structs of variants are laid out in this core: C expressions with their values."""
+    rows = []
+    for struct in ("struct pb_variant", "struct pb_probe", "struct pb_mark"):
+        rows.append((f"sizeof({struct})", int(ffi.sizeof(struct))))
+        rows += [(f"offsetof({struct}, {name})", field.offset) for name, field in ffi.typeof(struct).fields]
+    return rows
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    """A shared object that pagebench.compiled made, loaded until the process ends.  Raises PagebenchError."""
+    try:
+        loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except OSError as error:
+        raise PagebenchError(f"cannot load variants: {error}") from error
+    try:
+        found = _text(_pointer_to(loaded, "pb_layout", "char *"))
+    except ValueError:
+        raise PagebenchError(f"{path} holds no variants: compile them with pagebench") from None
+    if found != repr(layout()):
+        raise PagebenchError(f"{path} was compiled for another build of pagebench: compile it again")
+    return loaded
+
+
+def _pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
+    """A symbol's address.  Raises ValueError where there is none."""
+    return ffi.cast(ctype, ctypes.addressof(ctypes.c_char.in_dll(loaded, symbol)))
+
+
+def load_variants(path: Path) -> dict[str, Variant]:
+    """The variants of a shared object that :mod:`pagebench.compiled` made, by name.
+
+    It stays loaded, out of sight of every other one, until the process ends.  Raises PagebenchError for a
+    file that cannot be loaded or is none of pagebench's.
+    """
+    loaded = _load(path.resolve())
+    table = ffi.new("const struct pb_variant *const **")
+    count = _pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
+    found = [wrap_variant(table[0][i]) for i in range(count)]
+    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+
+
+def _say(symbol: str, path: Path | None) -> str:
+    if path is None:
+        return _text(getattr(lib, symbol)())
+    return _text(_pointer_to(_load(path.resolve()), symbol, "const char *(*)(void)")())
+
+
+def compiler(path: Path | None = None) -> str:
+    """The compiler that the core, or a shared object of variants, was built with."""
+    return _say("pb_compiler", path)
+
+
+def variant_cflags(path: Path | None = None) -> str:
+    """The flags that the variants of the core, or of a shared object, were compiled with."""
+    return _say("pb_variant_cflags", path)
 
 
 def built_commit() -> str:
@@ -192,7 +249,7 @@ class Reservation:
     def close(self) -> None:
         """Give the memory back.  A second call does nothing."""
         if self._base is not None:
-            lib.pb_unreserve(self._base)
+            lib.pb_unreserve(self._base, self.size)
             self._base = None
 
     def __enter__(self) -> Reservation:

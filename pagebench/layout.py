@@ -1,7 +1,7 @@
 """Layouts: which page frames back the memmap.
 
 ``hvo`` and ``hvo-shared`` are what the HugeTLB vmemmap optimization makes of
-it in v5.17 ... v7.0 and since v7.1 (FACTS: section 2): a folio whose memmap is
+it in v5.17 ... v7.0 and since v7.1: a folio whose memmap is
 two vmemmap pages or more keeps the first, and the rest is mapped read-only
 from the same frame again, or from one frame of tails for each order.
 """

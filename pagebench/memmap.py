@@ -15,7 +15,7 @@ from pagebench.units import MIB, format_size
 
 PAGE_SIZE = 4096
 BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
-# With 4 KiB pages and hugetlb: 16 GiB (FACTS: section 3).
+# MAX_FOLIO_ORDER with 4 KiB pages and hugetlb: 16 GiB.
 MAX_FOLIO_ORDER = 22
 # What 32-bit offsets in units of 8 bytes reach.
 MAX_BYTES = core.OFFSET_UNIT << 32

@@ -36,7 +36,8 @@ DEFAULT_CONTENDERS = (
     "branchless@hvo-shared",
 )
 DEFAULT_ORDERS = (0, 2, 4, 9)
-DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "128M")
+# 96M and not more: two HVO layouts of it fit vm.max_map_count as it comes.
+DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "96M")
 DEFAULT_ROUNDS = 63
 DEFAULT_PROCESSES = 24
 QUICK_PROCESSES = 20
@@ -60,6 +61,14 @@ class Levels:
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Up to which size memmaps are shared and re-encoded.
+
+        Half of the L3 that was measured, which moves, and twice L2 anyway.
+        """
+        return max(self.l3_bytes // 2, 2 * self.l2_bytes)
 
     def of(self, footprint_bytes: int) -> str:
         """The first level that holds the footprint."""
@@ -154,6 +163,7 @@ class Plan:
     cpu: int
     levels: Levels
     margin_cycles: float
+    preset: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, contenders spelled out."""
@@ -206,7 +216,7 @@ QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
 FULL_GRIDS = (
     Grid(
         (0, 2, 4, 6, 9),
-        ("16K", "256K", "2M", "8M", "128M"),
+        ("16K", "256K", "2M", "8M", "96M"),
         ("random", "heads", "tails", "mixed", "scan"),
         tuple(PROBES),
     ),
@@ -214,15 +224,51 @@ FULL_GRIDS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Preset:
+    """A question with its contenders and grids."""
+
+    meaning: str
+    contenders: Sequence[str]
+    grids: Sequence[Grid]
+
+
+PRESETS: Mapping[str, Preset] = {
+    "series": Preset("what the series of v7.1 changes: the default run", DEFAULT_CONTENDERS, DEFAULT_GRIDS),
+    "fake-heads": Preset(
+        "the table of 31 Oct 2021: what the static key of HVO costs heads, tails and base pages",
+        ("pointer-branch", "fakehead", "pointer-select", "fakehead-select"),
+        (
+            Grid((9,), ("256K",), ("heads-aligned", "tails"), ("lookup", "chain")),
+            Grid((2,), ("256K",), ("heads-unaligned",), ("lookup", "chain")),
+            Grid((0,), ("256K",), ("random",), ("lookup", "chain")),
+        ),
+    ),
+    "branch": Preset(
+        "the mask with a branch, as a select and branchless, predictable and not",
+        ("mask-branch", "mask-select", "branchless"),
+        (
+            Grid(
+                (2, 9),
+                ("16K", "256K"),
+                ("heads", "tails", "scan", "zap", "random", "mixed:0.1", "mixed:0.5"),
+                ("lookup", "chain"),
+            ),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the user asked for; None where nothing was said."""
 
-    contenders: Sequence[str] = DEFAULT_CONTENDERS
+    contenders: Sequence[str] | None = None
     orders: Sequence[int] | None = None
     footprints: Sequence[str] | None = None
     patterns: Sequence[str] | None = None
     probes: Sequence[str] | None = None
     extent: str = "default"
+    preset: str | None = None
     processes: int | None = None
     rounds: int = DEFAULT_ROUNDS
     seed: int = 0
@@ -230,12 +276,21 @@ class Options:
     struct_page_bytes: int = 64
     margin_cycles: float = 0.25
 
-    def grids(self) -> tuple[Grid, ...]:
-        """One of the prepared grids, or, once an axis is named, its product.
+    def prepared(self) -> Preset:
+        """The preset that was named, or the default, quick or full run."""
+        if self.preset is not None:
+            if self.preset not in PRESETS:
+                raise variants.nearest(self.preset, PRESETS, "preset")
+            return PRESETS[self.preset]
+        grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
+        return Preset(self.extent, DEFAULT_CONTENDERS, grids)
+
+    def grids(self) -> Sequence[Grid]:
+        """The prepared grids, or, once an axis is named, a product.
 
         The axes that were not named then take the first prepared grid's.
         """
-        grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
+        grids = self.prepared().grids
         first = grids[0]
         if all(axis is None for axis in (self.orders, self.footprints, self.patterns, self.probes)):
             return grids
@@ -335,10 +390,11 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     Raises PagebenchError for names, orders and sizes that do not exist, for
     memmaps that do not fit, and where nothing is left to measure.
     """
-    contenders = _contenders(options.contenders, options.struct_page_bytes)
+    named = options.prepared().contenders if options.contenders is None else options.contenders
+    contenders = _contenders(named, options.struct_page_bytes)
     if not contenders:
         raise PagebenchError("no contenders: name at least one, as in --contenders pointer,mask")
-    known = core.built_in_variants(options.struct_page_bytes)
+    known = variants.known(options.struct_page_bytes)
     timed = {
         name: known[name]
         for name in (*(c.variant for c in contenders), variants.CONTROL_REFERENCE, *variants.HARNESS)
@@ -364,7 +420,9 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             if control:
                 control_at = key
             cells = _cells(present, variants.encodings(timed, order), control)
-            shared = len({cell.encoding for cell in cells}) == 1 or size <= levels.l3_bytes // 2
+            # What is re-encoded is the memmap, which is a folio's at least.
+            memmap = pattern.folio_map(order, size, options.struct_page_bytes).bytes
+            shared = len({cell.encoding for cell in cells}) == 1 or memmap <= levels.shared_bytes
             groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
         what = f" ({missing[0]} has no cell)" if missing else ""
@@ -382,6 +440,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         cpu=options.cpu,
         levels=levels,
         margin_cycles=options.margin_cycles,
+        preset=options.preset,
     )
     largest = max(memmap_bytes(plan, group) for group in plan.groups)
     check_reach(largest)

@@ -24,6 +24,11 @@ class Probe:
     try_get: bool = False
     writes_tails: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether it writes to counts, be it only to put them back."""
+        return self.uses_head or self.try_get
+
 
 PROBES: Mapping[str, Probe] = {
     "lookup": Probe("independent lookups: throughput"),

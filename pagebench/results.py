@@ -71,12 +71,13 @@ class Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = path.open("xb")
         except FileExistsError:
-            what = (
-                "exists: name another file with -o, or go on with --resume"
-                if path.is_file()
-                else "cannot be made a directory"
-            )
-            raise PagebenchError(f"{path if path.exists() else path.parent} {what}") from None
+            if path.is_dir():
+                what = f"{path} is a directory: name a file with -o"
+            elif path.exists():
+                what = f"{path} exists: name another file with -o, or go on with --resume"
+            else:
+                what = f"{path.parent} is not a directory: name another file with -o"
+            raise PagebenchError(what) from None
         except OSError as error:
             raise PagebenchError(
                 f"cannot write {path}: {error.strerror}; name another file with -o"
@@ -116,7 +117,7 @@ def _block(line: Mapping[str, Any], plan: Plan) -> Block:
     group = plan.groups[line["group"]]
     ticks = np.array(line["ticks"], np.float64)
     lookups = np.array(line["lookups"], np.float64)
-    if ticks.shape != (len(group.cells), len(lookups)) or not lookups.all():
+    if ticks.shape != (len(group.cells), len(lookups)) or not lookups.all() or line["ticks_per_ns"] <= 0:
         raise ValueError("samples do not match the plan")
     # (before and after, segment, rounds)
     core_ticks = np.array(line["core_ticks"], np.float64)
@@ -149,16 +150,19 @@ def read(path: Path) -> Run:
     whole = data.rfind(b"\n") + 1
     lines = data[:whole].splitlines()
     if not lines:
-        started = data.startswith(b'{"kind":"' + KIND.encode())
+        beginning = b'{"kind":"' + KIND.encode()
+        started = data[: len(beginning)] == beginning[: len(data)]
         what = "was cut off in its header: run again" if started else "is not a pagebench result file"
         raise PagebenchError(f"{path} {what}")
     header = _json(path, 1, lines[0])
     if header.get("kind") != KIND:
         raise PagebenchError(f"{path} is not a pagebench result file")
     if header.get("schema") != SCHEMA:
+        tool = header.get("tool")
+        wrote = tool.get("version", "unknown") if isinstance(tool, dict) else "unknown"
         raise PagebenchError(
             f"{path} has schema {header.get('schema')}, this pagebench reads {SCHEMA}: "
-            f"use the version that wrote it ({header.get('tool', {}).get('version', 'unknown')})"
+            f"use the version that wrote it ({wrote})"
         )
     try:
         plan = Plan.from_json(header["plan"])
@@ -181,7 +185,7 @@ def read(path: Path) -> Run:
 def _json(path: Path, number: int, text: bytes) -> dict[str, Any]:
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         line = None
     if isinstance(line, dict):
         return line

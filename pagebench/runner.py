@@ -49,6 +49,8 @@ def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryFile() as complaints, _worker(job, complaints) as process:
         assert process.stdout
         for text in process.stdout:
+            if not text.endswith(b"\n"):
+                break  # cut short: the exit status tells why
             line = json.loads(text)
             if line["kind"] == "error":
                 raise PagebenchError(line["message"])

@@ -19,7 +19,7 @@ from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
 
-# METHOD.md: long enough for the clock, short enough to fit between ticks.
+# Long enough for the clock, short enough to fit between timer ticks.
 BATCH_NS = 40_000
 # Equal batches of a clock that moves in steps tie; vary them by this share.
 DITHER = 0.06

@@ -48,6 +48,7 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
     codes = {name: _code(variants.find(name, draft.struct_page_bytes), draft) for name in draft.variant_names}
+    built = variants.object_of(draft.struct_page_bytes)
     words = [*words, "--seed", str(options.seed)]
     header = {
         "tool": tool.identity(),
@@ -56,7 +57,7 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
         "plan": draft.to_json(),
         "machine": dataclasses.asdict(described),
         "warnings": machine.warnings(described),
-        "compiler": {"name": core.compiler(), "cflags": core.variant_cflags()},
+        "compiler": {"name": core.compiler(built), "cflags": core.variant_cflags(built)},
         "calibration": measured.to_json() if measured else None,
         "clock": {"kind": clock.kind, "granularity_ns": clock.granularity_ns, "cost_ns": clock.cost_ns},
         "variants": codes,

@@ -143,9 +143,11 @@ def smallest_resolvable(interval: Interval, other_noise: Sequence[float], own_no
 
     The larger of half the interval and the 95th percentile of |A/A| over the
     other groups of the same probe and cache level; where there is no other
-    group, the group's own |A/A|.
+    group, the group's own |A/A|.  Infinite where neither is known.
     """
     noise = [abs(x) for x in other_noise if not math.isnan(x)] or [abs(own_noise)]
+    if math.isnan(noise[0]):
+        return math.inf
     return max((interval.high - interval.low) / 2, float(np.quantile(noise, NOISE_QUANTILE)))
 
 

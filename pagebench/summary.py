@@ -26,6 +26,20 @@ CONTROL_CYCLES = 1.0
 CONTROL_TOLERANCE = 0.05
 
 
+# What the series of v7.1 changes, each for pages of its own: with HVO compiled
+# in and its static key off or on, and for HugeTLB pages that HVO treats.
+SERIES = (
+    ("key off", "pointer-branch@plain", "branchless@plain"),
+    ("key on", "fakehead@plain", "branchless@plain"),
+    ("hugetlb", "fakehead@hvo", "branchless@hvo-shared"),
+)
+# What the key costs, for a tail test of either form.
+STATIC_KEY = (
+    ("key, branch", "pointer-branch@plain", "fakehead@plain"),
+    ("key, select", "pointer-select@plain", "fakehead-select@plain"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One cell against another of its group, over processes."""
@@ -156,13 +170,21 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
     for block in run.blocks:
         by_group.setdefault(block.group, []).append(block)
 
-    cells, harness, noise = [], [], []
+    cells, harness, noise, series = [], [], [], []
     differences: list[tuple[dict[str, Any], Comparison, int]] = []
     aa: dict[int, Comparison] = {}
     control: dict[str, Any] | None = None
     for index, blocks in sorted(by_group.items()):
         group = run.plan.groups[index]
         samples = Samples(blocks, seed)
+        for question, before, after in (*SERIES, *STATIC_KEY):
+            at = {str(c.contender): i for i, c in enumerate(group.cells) if c.role == "contender"}
+            if before in at and after in at:
+                compared = samples.compare(at[after], at[before])
+                described = _describe(run, group, at[after], blocks)
+                row = _row(described, samples.absolute(at[after]), compared)
+                series.append({**row, "question": question, "before": before, "after": after})
+                differences.append((series[-1], compared, index))
         for position, cell in enumerate(group.cells):
             if cell.role == "control-reference" or (group.purpose == "control" and cell.role != "control"):
                 continue
@@ -208,6 +230,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
         "cells": cells,
         "harness": harness,
         "noise": noise,
+        "series": series,
     }
 
 
@@ -232,8 +255,10 @@ def _judge(
     for (row, compared), p in zip(judged, adjusted, strict=True):
         row["p_adjusted"] = _number(p)
         # The margin is in cycles; the core clock of the cell makes it ns.
-        ghz = row["cycles"]["median"] / row["ns"]["median"]
-        row["verdict"] = stats.verdict(compared.ns, row["smallest_resolvable_ns"] or math.inf, margin / ghz)
+        ns, cycles = row["ns"]["median"], row["cycles"]["median"]
+        margin_ns = margin * ns / cycles if ns and cycles else 0.0
+        resolvable = row["smallest_resolvable_ns"]
+        row["verdict"] = stats.verdict(compared.ns, math.inf if resolvable is None else resolvable, margin_ns)
 
 
 def _control(compared: Comparison, group: Group, processes: int) -> dict[str, Any]:

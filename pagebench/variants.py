@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from pagebench import core
+from pagebench import compiled, core
 from pagebench.errors import PagebenchError
 
 # Harness only: the loop without a lookup, and the one-cycle positive control
@@ -26,15 +28,33 @@ def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
     return PagebenchError(f"unknown {what} {name!r}: {hint}")
 
 
+def object_of(struct_page_bytes: int) -> Path | None:
+    """Where the variants over struct pages of that size are: None for the core itself.
+
+    Compiles them when they are not built in.  Raises PagebenchError for sizes
+    that no struct page has, or where nothing can compile.
+    """
+    if struct_page_bytes in core.built_in_struct_pages():
+        return None
+    return compiled.built_in(struct_page_bytes)
+
+
+@cache
+def known(struct_page_bytes: int = 64) -> Mapping[str, core.Variant]:
+    """The variants over struct pages of that size, by name.  Raises like object_of()."""
+    path = object_of(struct_page_bytes)
+    return core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path)
+
+
 def find(name: str, struct_page_bytes: int = 64) -> core.Variant:
-    """A built-in variant over struct pages of that size.
+    """A variant over struct pages of that size.
 
     Raises PagebenchError for an unknown name.
     """
-    known = core.built_in_variants(struct_page_bytes)
-    if name not in known:
-        raise nearest(name, known, "variant")
-    return known[name]
+    table = known(struct_page_bytes)
+    if name not in table:
+        raise nearest(name, table, "variant")
+    return table[name]
 
 
 def encodings(variants: Mapping[str, core.Variant], order: int) -> dict[str, int]:

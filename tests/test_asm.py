@@ -18,7 +18,8 @@ from pagebench.report import listing as report
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 STRUCT_PAGES = (56, 64, 96)
-PROBES = ("lookup", "chain", "flags", "get")
+# Those of one lookup: gup has two with an atomic between, try_get and prep none.
+PROBES = ("lookup", "chain", "flags", "get", "zap")
 
 # What a name promises of the machine code, whoever compiled it.
 PINNED = {
@@ -27,6 +28,7 @@ PINNED = {
     "pointer-select": "select",
     "mask-branch": "branch",
     "mask-select": "select",
+    "fakehead-select": "select",
 }
 
 # Name: how to call it, the machine it compiles for, what else has to be there.
@@ -65,6 +67,11 @@ def promised(name: str, struct_page_bytes: int) -> set[str]:
     return {"branch", "select"}  # left to the compiler; other sizes have no mask
 
 
+def lookups(variant: core.Variant) -> list[core.Probe]:
+    """The variant's probes of one lookup."""
+    return [variant.probes[name] for name in PROBES]
+
+
 def check_variant(name: str, struct_page_bytes: int, listing: asm.Listing) -> None:
     """What holds of a variant's probe by any compiler."""
     assert listing.form in promised(name, struct_page_bytes), name
@@ -79,7 +86,7 @@ def check_variant(name: str, struct_page_bytes: int, listing: asm.Listing) -> No
     jumps = [i for i in own if re.match(r"j(?!mp)|[ct]bn?z|b\.", i.mnemonic)]
     if listing.form == "branch":
         assert marked[-1] in jumps
-    elif name == "fakehead":
+    elif name.startswith("fakehead"):
         assert jumps  # after the tail test, whatever became of that
     else:
         assert not jumps
@@ -96,7 +103,7 @@ def test_built_in_variants_are_what_they_are_called(struct_page_bytes: int, prob
 
 @pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
 def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) -> None:
-    for one in core.built_in_variants(struct_page_bytes)["fakehead"].probes.values():
+    for one in lookups(core.built_in_variants(struct_page_bytes)["fakehead"]):
         listing = asm.analyse(one)
         neighbour = re.compile(rf"\[\w+(, #| \+ ){struct_page_bytes + 8:#x}\]")
         loads = [i.offset for i in listing.instructions if i.in_variant and neighbour.search(i.operands)]
@@ -104,8 +111,23 @@ def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) ->
         assert all(i.offset < loads[0] for i in listing.instructions if i.tail_test)
 
 
+@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+def test_probes_without_a_lookup_have_no_form(struct_page_bytes: int) -> None:
+    for variant in core.built_in_variants(struct_page_bytes).values():
+        assert {asm.analyse(variant.probes[name]).form for name in ("try_get", "prep")} == {"none"}
+
+
+@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+def test_gup_looks_up_twice(struct_page_bytes: int) -> None:
+    for name, variant in core.built_in_variants(struct_page_bytes).items():
+        once, twice = (asm.analyse(variant.probes[probe_name]) for probe_name in ("lookup", "gup"))
+        assert once.form == twice.form, name
+        assert twice.variant_instructions > 2 * once.variant_instructions, name
+        assert not twice.immovable
+
+
 def test_identity_has_nothing_of_its_own() -> None:
-    for one in core.built_in_variants()["identity"].probes.values():
+    for one in lookups(core.built_in_variants()["identity"]):
         listing = asm.analyse(one)
         assert (listing.variant_instructions, listing.variant_bytes, tail_test(listing)) == (0, 0, "")
         assert len(listing.harness) == listing.loop_instructions > 3
@@ -114,14 +136,14 @@ def test_identity_has_nothing_of_its_own() -> None:
 def test_code_between_the_marks_is_the_variants() -> None:
     """Without an arm elsewhere, there is nothing else."""
     for name in ("pointer-select", "mask-select", "branchless", "control"):
-        for one in core.built_in_variants()[name].probes.values():
+        for one in lookups(core.built_in_variants()[name]):
             begin, end = one.variant_code
             for i in asm.analyse(one).instructions:
                 assert i.in_variant == (begin <= i.offset < end and not i.loop_control)
 
 
 def test_an_arm_behind_the_return_is_the_variants() -> None:
-    for one in core.built_in_variants()["pointer-branch"].probes.values():
+    for one in lookups(core.built_in_variants()["pointer-branch"]):
         instructions = asm.analyse(one).instructions
         (ret,) = (n for n, i in enumerate(instructions) if i.mnemonic == "ret")
         assert [i.in_variant for i in instructions[ret + 1 :]] == [True, True]
@@ -395,7 +417,7 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
             marks[section][kind] = symbol["st_value"] + entry["r_addend"]
         for section, where in marks.items():
             code = elf.get_section_by_name(section).data()
-            yield probe(code, (where[0], where[1]), section.rpartition("_")[2])
+            yield probe(code, (where[0], where[1]), section.rpartition("_")[2] if "try_get" not in section else "try_get")
 
 
 @pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES[:2])
@@ -410,8 +432,10 @@ def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> N
     for source in sorted((CSRC / "variants").glob("*.c")):
         compiler.compile_object(cc, flags, source, tmp_path / "variant.o")
         found = {one.name: asm.analyse(one, machine) for one in probes_of(tmp_path / "variant.o")}
-        assert found.keys() == set(PROBES)
-        for probe_name, listing in found.items():
+        assert found.keys() == {*PROBES, "gup", "try_get", "prep"}
+        assert found["gup"].form == found["lookup"].form
+        for probe_name in PROBES:
+            listing = found[probe_name]
             check_variant(source.stem, struct_page_bytes, listing)
             shapes.setdefault(probe_name, set()).add(asm.harness_shape(listing))
     assert [len(shape) for shape in shapes.values()] == [1] * len(PROBES), shapes
@@ -427,6 +451,8 @@ def test_render() -> None:
         subject="mm: make compound_head() r\u00f6bust, and say so at such a length that it is wrapped",
         version="v4.4 ... v7.0",
         struct_page_bytes=64,
+        mapcount_at=48,
+        refcount_at=52,
         probes={"lookup": one},
         cdata=None,
     )

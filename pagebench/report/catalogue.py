@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pagebench import asm, core, patterns
 from pagebench.layout import LAYOUTS
+from pagebench.plan import PRESETS
 from pagebench.probes import PROBES
 
 
@@ -21,6 +22,7 @@ def render() -> str:
     sections: list[tuple[str, Mapping[str, str]]] = [
         ("layouts", LAYOUTS),
         ("patterns", patterns.PATTERNS),
+        ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
     ]
     text = ["variants (as compiled here)", *lines]

@@ -188,7 +188,9 @@ def _header(summary: Mapping[str, Any]) -> list[str]:
             )
         )
     if plan["struct_page_bytes"] != 64:
-        rows.append(("page", f"sizeof(struct page) is {plan['struct_page_bytes']}"))
+        size = plan["struct_page_bytes"]
+        falls = ": no power of two, so that masks fall back to the tagged pointer, as in the kernel"
+        rows.append(("page", f"sizeof(struct page) is {size}{falls if size & (size - 1) else ''}"))
     rows += [("warning", text) for text in warnings(summary)]
     return [title, "", *_fields(rows)]
 
@@ -238,6 +240,71 @@ def _tables(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+QUESTIONS = {
+    "key off": "pages that HVO does not touch, its static key off: pointer-branch, then branchless",
+    "key on": "the same with the key on: fakehead, then branchless",
+    "hugetlb": "HugeTLB pages that HVO treats: fakehead@hvo, then branchless@hvo-shared",
+}
+
+
+def _series(summary: Mapping[str, Any]) -> list[str]:
+    """What the series of v7.1 does, to pages that HVO touches and to others."""
+    rows = summary["series"]
+    asked = [question for question in QUESTIONS if any(row["question"] == question for row in rows)]
+    if not asked:
+        return []
+    lines = ["", "what the series of v7.1 changes, in ns per lookup (less is faster)"]
+    for question in asked:
+        lines += textwrap.wrap(f"  {question}: {QUESTIONS[question]}", WIDTH, subsequent_indent="    ")
+    lines.append(
+        "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)
+    )
+    keys = _ordered((r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) for r in rows)
+    for key in keys:
+        mine = {
+            r["question"]: r
+            for r in rows
+            if (r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) == key
+        }
+        cells = "".join(" " + _difference(mine.get(question)) for question in asked)
+        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {format_size(key[3]):>4}{cells}")
+    return lines
+
+
+# 31 Oct 2021, "Free the 2nd vmemmap page associated with each HugeTLB page", v7.
+PUBLISHED = {
+    "heads-aligned": ("head, aligned", "+40 %"),
+    "heads-unaligned": ("head, unaligned", "+20 %"),
+    "tails": ("tail", "0 %"),
+    "random": ("non-compound", "-"),
+}
+
+
+def _fake_heads(summary: Mapping[str, Any]) -> list[str]:
+    """What the static key costs, beside what was published for it."""
+    if summary["plan"].get("preset") != "fake-heads":
+        return []
+    lines = [
+        "",
+        "the static key of HVO, off to on: published, and here for a tail test that",
+        "is a branch and one that is a select (ratio and difference in ns)",
+        f"{'page':16} {'probe':7} {'publ.':>6} {'branch':>8} {'ns':>13} {'select':>8} {'ns':>13}",
+    ]
+    for probe in _ordered(row["probe"] for row in summary["series"]):
+        for pattern, (name, published) in PUBLISHED.items():
+            line = f"{name:16} {probe:7} {published:>6}"
+            for question in ("key, branch", "key, select"):
+                rows = [
+                    row
+                    for row in summary["series"]
+                    if (row["question"], row["probe"], row["pattern"]) == (question, probe, pattern)
+                ]
+                ratio = f"{100 * (rows[0]['ratio']['estimate'] - 1):+.0f} %" if rows else "-"
+                line += f" {ratio:>8} {_difference(rows[0] if rows else None)}"
+            lines.append(line)
+    return lines
+
+
 def _table(
     summary: Mapping[str, Any], probe: str, pattern: str, cells: Sequence[Cell], others: Sequence[str]
 ) -> list[str]:
@@ -255,6 +322,8 @@ def _table(
     for order, footprint in _ordered((c["order"], c["footprint_bytes"]) for c in cells):
         at = [c for c in cells if (c["order"], c["footprint_bytes"]) == (order, footprint)]
         mine = {c["contender"]: c for c in at}
+        if others and not any(other in mine for other in others):
+            continue
         harness = [
             h
             for h in summary["harness"]
@@ -267,13 +336,14 @@ def _table(
             *(_difference(mine.get(other)) for other in others),
         ]
         lines.append(f"{order:2} {format_size(footprint):>4} " + " ".join(texts))
+    shown = [reference, *others] if others else [reference]
     touched = _ordered(
-        (c["order"], c["footprint_bytes"], c["touched_bytes"])
+        (c["order"], c["footprint_bytes"], c["layout"], c["touched_bytes"])
         for c in cells
-        if c["touched_bytes"] != c["footprint_bytes"]
+        if c["touched_bytes"] != c["footprint_bytes"] and c["contender"] in shown
     )
     if touched:
-        text = "; ".join(f"order {o} {format_size(f)}: {format_size(t)}" for o, f, t in touched)
+        text = "; ".join(f"order {o} {format_size(f)} {la}: {format_size(t)}" for o, f, la, t in touched)
         lines += textwrap.wrap(f"lines touched: {text}", WIDTH)
     return lines
 
@@ -403,6 +473,8 @@ def render(summary: Mapping[str, Any]) -> str:
         *_header(summary),
         "",
         *_variants(summary),
+        *_fake_heads(summary),
+        *_series(summary),
         *_tables(summary),
         "",
         *_paragraph(legend),

@@ -1,0 +1,314 @@
+"""Memory models against orders, proven: text (75 columns, ASCII, ready for a mail), JSON, a figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagebench import __version__, tool, variants
+from pagebench.alignment import BASE_PAGES, MASK, MODELS, NO_FOLIO, OK, WRONG, Proof, has_mask
+from pagebench.units import format_size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = 75
+_PAGES = {page.bytes: page for page in BASE_PAGES}
+_MODELS = {model.name: model for model in MODELS}
+HEADINGS = f"{'model':17} promised needed  {'ok':5}  {'wrong':5}  {'none':5} safe  {'v7.1':7}  proof"
+COLUMN_NOTES = {
+    "promised": "the memmap's alignment: it was placed at that and no more",
+    "needed": "sizeof(struct page) << order for the largest folio",
+    "ok, wrong": "orders whose every head, or not every head, was found",
+    "none": "orders with no such folio: it would cross a section",
+    "safe": "the highest order up to which every head was found",
+    "v7.1": "the kernel's choice: the mask where HVO is possible, with a warning "
+    "where the promise is below MAX_FOLIO_VMEMMAP_ALIGN; else the pointer",
+    "proof": "whether the mask would do: it found every head of every folio there is",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The proofs of one memory model, by order, for a base page and a struct page."""
+
+    proofs: tuple[Proof, ...]
+
+    @property
+    def first(self) -> Proof:
+        """For what all of them have in common."""
+        return self.proofs[0]
+
+    def orders(self, found: str) -> list[int]:
+        """The orders where that was found."""
+        return [proof.order for proof in self.proofs if proof.found == found]
+
+    @property
+    def highest_safe_order(self) -> int | None:
+        """The highest order up to which every head was found."""
+        first = min((proof.order for proof in self.proofs if proof.found != OK), default=len(self.proofs))
+        return first - 1 if first else None
+
+    @property
+    def needed_bytes(self) -> int:
+        """The alignment that the mask needs for the largest folio that was looked at."""
+        return max(proof.needed_bytes for proof in self.proofs if proof.found != NO_FOLIO)
+
+    @property
+    def safe(self) -> bool:
+        """Whether every head of every folio was found."""
+        return not self.orders(WRONG)
+
+    @property
+    def rule_bytes(self) -> int:
+        """MAX_FOLIO_VMEMMAP_ALIGN."""
+        return _PAGES[self.first.base_page_bytes].max_folio_vmemmap_align(self.first.struct_page_bytes)
+
+    @property
+    def kernel(self) -> str:
+        """What v7.1 does: ``mask``, the mask with a ``warning`` from sparse_init(), or ``pointer``."""
+        if not _MODELS[self.first.model].vmemmap or not has_mask(self.first.struct_page_bytes):
+            return "pointer"
+        return "mask" if self.first.promised_bytes >= self.rule_bytes else "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A row for each model: a base page, and the struct pages of which that is true."""
+
+    base_page_bytes: int
+    struct_pages: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def encoding(self) -> str:
+        """The encoding that `mask` has for struct pages of these sizes."""
+        return self.rows[0].first.encoding
+
+    @property
+    def title(self) -> str:
+        """Base page, struct pages, encoding."""
+        sizes = " or ".join(map(str, self.struct_pages))
+        return f"base page {format_size(self.base_page_bytes)}, struct page {sizes} bytes: {self.encoding}"
+
+
+def rows_of(proofs: Iterable[Proof]) -> list[Row]:
+    """One for each base page, struct page and model, in order of appearance."""
+    of = groupby(proofs, lambda proof: (proof.base_page_bytes, proof.struct_page_bytes, proof.model))
+    return [Row(tuple(group)) for _, group in of]
+
+
+def blocks_of(proofs: Iterable[Proof]) -> list[Block]:
+    """Rows by base and struct page; struct pages that keep the pointer share one where they agree."""
+    blocks: dict[tuple[Any, ...], Block] = {}
+    both = groupby(rows_of(proofs), lambda row: (row.first.base_page_bytes, row.first.struct_page_bytes))
+    for (page, size), group in both:
+        rows = tuple(group)
+        found = tuple(proof.found for row in rows for proof in row.proofs)
+        key = page, has_mask(size) and size, found
+        before = blocks[key].struct_pages if key in blocks else ()
+        blocks[key] = Block(page, (*before, size), rows)
+    return list(blocks.values())
+
+
+def disagreements(proofs: Iterable[Proof]) -> list[str]:
+    """Where a proof did not find what the arithmetic says."""
+    return [
+        f"{proof.model}, order {proof.order}, base page {format_size(proof.base_page_bytes)}, struct page "
+        f"{proof.struct_page_bytes} bytes: found {proof.found!r}, expected {proof.expected!r}"
+        for proof in proofs
+        if proof.found != proof.expected
+    ]
+
+
+def to_json(proofs: Sequence[Proof]) -> dict[str, Any]:
+    """Everything, for machines: units in the keys."""
+    variant = variants.find(MASK, proofs[0].struct_page_bytes)
+    return {
+        "tool": {"name": "pagebench", "version": __version__, "commit": tool.commit()},
+        "variant": {key: getattr(variant, key) for key in ("name", "commit", "subject", "version")},
+        "models": [{key: getattr(model, key) for key in ("name", "origin", "sectioned")} for model in MODELS],
+        "base_pages": [
+            {"base_page_bytes": page.bytes}
+            | {key: getattr(page, key) for key in ("max_folio_order", "pfn_section_shift", "pmd_bytes")}
+            for page in BASE_PAGES
+        ],
+        "rows": [
+            {
+                "base_page_bytes": row.first.base_page_bytes,
+                "struct_page_bytes": row.first.struct_page_bytes,
+                "model": row.first.model,
+                "encoding": row.first.encoding,
+                "promised_bytes": row.first.promised_bytes,
+                "needed_bytes": row.needed_bytes,
+                "ok_orders": row.orders(OK),
+                "wrong_orders": row.orders(WRONG),
+                "no_such_folio_orders": row.orders(NO_FOLIO),
+                "highest_safe_order": row.highest_safe_order,
+                "max_folio_vmemmap_align_bytes": row.rule_bytes,
+                "kernel": row.kernel,
+                "safe": row.safe,
+            }
+            for row in rows_of(proofs)
+        ],
+        "proofs": [dataclasses.asdict(proof) | {"agrees": proof.found == proof.expected} for proof in proofs],
+        "disagreements": disagreements(proofs),
+    }
+
+
+def _ranges(orders: Sequence[int]) -> str:
+    """``0-15,17`` for ascending orders, ``-`` for none."""
+    runs = [list(run) for _, run in groupby(orders, lambda order: order - orders.index(order))]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs) or "-"
+
+
+def _wrap(text: str, indent: int = 0) -> list[str]:
+    return textwrap.wrap(text, COLUMNS, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def _wrong(proof: Proof) -> tuple[int, int]:
+    """Wrong lookups of how many: of the tails, unless heads alone were not found."""
+    if proof.wrong_heads and not proof.wrong_tails:
+        return proof.wrong_heads, proof.heads
+    return proof.wrong_tails, proof.tails
+
+
+def _line(row: Row) -> str:
+    proof, pointer = row.first, not has_mask(row.first.struct_page_bytes)
+    promised, needed = ("-", "-") if pointer else map(format_size, (proof.promised_bytes, row.needed_bytes))
+    ok, wrong, none = (_ranges(row.orders(found)) for found in (OK, WRONG, NO_FOLIO))
+    safe = "-" if row.highest_safe_order is None else row.highest_safe_order
+    proven = "-" if pointer else "mask" if row.safe else "no"
+    return (
+        f"{proof.model:17} {promised:>8} {needed:>6}  {ok:5}  {wrong:5}  {none:5} {safe:>4}  "
+        f"{row.kernel:7}  {proven}"
+    ).rstrip()
+
+
+def _block(block: Block) -> list[str]:
+    page, size = _PAGES[block.base_page_bytes], block.struct_pages[0]
+    largest, section = page.bytes << page.max_folio_order, page.bytes << page.pfn_section_shift
+    align = format_size(page.max_folio_vmemmap_align(size))
+    rule = f"the kernel's rule: MAX_FOLIO_VMEMMAP_ALIGN = {size} << {page.max_folio_order} = {align}"
+    top = block.rows[0].proofs[-1].order
+    lines = [
+        block.title,
+        f"  folios up to order {page.max_folio_order} ({format_size(largest)}), "
+        f"sections of order {page.pfn_section_shift} ({format_size(section)})",
+        f"  {rule if has_mask(size) else 'no power of two: the pointer stays, which needs no alignment'}",
+        *([f"  orders above {top} were not looked at"] if top < page.max_folio_order else []),
+        "",
+        HEADINGS,
+        *map(_line, block.rows),
+    ]
+    wrong = [next(p for p in row.proofs if p.found == WRONG) for row in block.rows if row.orders(WRONG)]
+    for i, proof in enumerate(wrong):
+        bad, of = _wrong(proof)
+        what = f"{proof.model} order {proof.order}, {bad} of {of} wrong"
+        lines.append(f"  {'' if i else 'first wrong:':12} {what}")
+    return [*lines, ""]
+
+
+def render(proofs: Sequence[Proof]) -> str:
+    """The report."""
+    variant = variants.find(MASK, proofs[0].struct_page_bytes)
+    looked_up = sum(proof.tails for proof in proofs)
+    lines = _wrap(
+        f"Where the mask encoding finds every head: {looked_up} tails looked up by `{variant.name}` "
+        f"({variant.commit}, {variant.version}) over memmaps that have the alignment which the memory model "
+        "promises and no more, each section's apart. Addresses alone decide, so base pages of any size can "
+        "be proven here."
+    )
+    lines.append("")
+    for block in blocks_of(proofs):
+        lines += _block(block)
+    lines += [line for name, text in COLUMN_NOTES.items() for line in _wrap(f"{name:17} {text}", 18)]
+    lines.append("")
+    seen = {proof.model for proof in proofs}
+    for model in MODELS:
+        lines += _wrap(f"{model.name:17} {model.origin}", 18) if model.name in seen else []
+    wrong = disagreements(proofs)
+    agree = f"{len(proofs) - len(wrong)} of {len(proofs)} proofs agree with the arithmetic"
+    rule = "ok where sizeof(struct page) << order <= promised, no such folio above a section's order"
+    lines += ["", *_wrap(f"{agree}: {rule}.")]
+    lines += [line for where in wrong for line in _wrap(f"  DISAGREE: {where}", 4)]
+    return "\n".join(lines) + "\n"
+
+
+# Okabe and Ito: sky blue, vermilion; the pointer's ok is paler, as nothing is at stake there.
+_FILL = {"mask": "#56B4E9", "pointer": "#cfe8f7", WRONG: "#D55E00", NO_FOLIO: "#eeeeee"}
+_LABELS = {
+    "mask": "ok: the mask finds every head",
+    "pointer": "ok: the pointer is kept",
+    WRONG: "share of tails whose head is not found",
+    NO_FOLIO: "no such folio (crosses a section)",
+}
+
+
+def _panel(axes: Axes, block: Block) -> None:
+    """Draw a block: a square for each model and order."""
+    from matplotlib.patches import Rectangle
+
+    page = block.base_page_bytes
+    for y, row in enumerate(block.rows):
+        for proof in row.proofs:
+            kind = proof.encoding if proof.found == OK else proof.found
+            bad, looked_up = _wrong(proof)
+            text = {OK: OK, NO_FOLIO: "\N{EN DASH}"}.get(proof.found) or f"{100 * bad / looked_up:.0f}%"
+            at = (proof.order - 0.5, y - 0.5)
+            axes.add_patch(Rectangle(at, 1, 1, facecolor=_FILL[kind], edgecolor="white", linewidth=1.2))
+            colour = "white" if kind == WRONG else "black" if kind == "mask" else "#666666"
+            axes.text(proof.order, y, text, ha="center", va="center", fontsize=6.5, color=colour)
+    orders = [proof.order for proof in block.rows[0].proofs]
+    axes.set_xlim(-0.5, orders[-1] + 0.5)
+    axes.set_ylim(len(block.rows) - 0.5, -0.5)
+    axes.set_xticks(orders, [f"{order}\n{format_size(page << order)}" for order in orders], fontsize=6.5)
+    axes.set_yticks(range(len(block.rows)), [row.first.model for row in block.rows])
+    axes.tick_params(axis="y", pad=34)
+    beside: dict[str, Any] = {"va": "center", "fontsize": 7.5}
+    axes.text(-0.7, len(block.rows) + 0.15, "order\nfolio", ha="right", c="#666666", **beside)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(block.title[0].upper() + block.title[1:], loc="left")
+    if block.encoding == "mask":
+        axes.text(-0.7, -0.9, "promised", ha="right", c="#666666", **beside)
+        axes.text(orders[-1] + 0.7, -0.9, "v7.1 / proof", c="#666666", **beside)
+        for y, row in enumerate(block.rows):
+            axes.text(-0.7, y, format_size(row.first.promised_bytes), ha="right", **beside)
+            axes.text(orders[-1] + 0.7, y, f"{row.kernel} / {'mask' if row.safe else 'no'}", **beside)
+
+
+def figure(proofs: Sequence[Proof]) -> Figure:
+    """Draw models against orders, a panel for each base page and its struct pages."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    from pagebench.report import plots
+
+    blocks = blocks_of(proofs)
+    with plots._look():
+        height = 0.9 + 2.15 * len(blocks)
+        fig = Figure(figsize=(plots.WIDTH_INCHES, height))
+        fig.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 0.35 / height), h_pad=0.08)
+        for axes, block in zip(fig.subplots(len(blocks), 1, squeeze=False).flat, blocks, strict=True):
+            _panel(axes, block)
+        fig.suptitle("Where the mask encoding finds every head, by memory model and folio order", fontsize=12)
+        kinds = {proof.encoding if proof.found == OK else proof.found for proof in proofs}
+        handles = [Patch(color=_FILL[k], label=label) for k, label in _LABELS.items() if k in kinds]
+        below: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 0)}
+        fig.legend(handles=handles, ncols=len(handles), handlelength=1.2, **below).set_in_layout(False)
+    return fig
+
+
+def save(proofs: Sequence[Proof], directory: Path) -> list[Path]:
+    """Write the figure as ``align.png`` and ``align.svg``.  Raises OSError."""
+    from pagebench.report import plots
+
+    written = plots.save({"models": figure(proofs)}, directory, "align")
+    return [path.replace(path.with_stem("align")) for path in written]
