@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from pagebench import compiler  # noqa: E402  (the path has to be set first)
 
-# sizeof(struct page) that the variants are built for: FACTS of 64-bit kernels.
+# sizeof(struct page) that the variants are built for: what 64-bit configurations give.
 STRUCT_PAGES = (56, 64, 96)
 
 

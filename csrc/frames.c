@@ -37,16 +37,23 @@ void pb_frames_destroy(int32_t fd)
 /* Address space aligned to @alignment, a power of two; nothing behind it. */
 int pb_map_reserve(size_t bytes, size_t alignment, void **ret)
 {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), mapped;
 	char *start, *base;
 
-	start = mmap(NULL, bytes + alignment, PROT_NONE,
+	if (!bytes || !alignment || alignment & (alignment - 1))
+		return -EINVAL;
+	if (__builtin_add_overflow(bytes, alignment + page, &mapped))
+		return -ENOMEM;
+	bytes = (bytes + page - 1) & -page;
+	mapped = bytes + alignment;
+	start = mmap(NULL, mapped, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return -errno;
 	base = (char *)(((uintptr_t)start + alignment - 1) & -alignment);
 	if (base > start)
 		munmap(start, base - start);
-	munmap(base + bytes, start + alignment - base);
+	munmap(base + bytes, start + mapped - (base + bytes));
 	*ret = base;
 	return 0;
 }

@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -15,6 +14,9 @@
  * Aligned to @alignment (a power of two) and mapped from 4 KiB or, as far as
  * transparent hugepages go, 2 MiB pages; every byte is written once.  What was
  * obtained has to be read back by the caller.
+ *
+ * Not from malloc(), which hands out again what was freed: pages of the
+ * backing that was asked for before.
  */
 int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret)
 {
@@ -22,27 +24,28 @@ int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret)
 	void *base;
 	int err;
 
-	err = posix_memalign(&base, alignment, bytes);
+	err = pb_map_reserve(bytes, alignment, &base);
 	if (err)
-		return -err;
-	if ((uintptr_t)base & (alignment - 1)) {
-		free(base);
-		return -EFAULT;
-	}
-	/* EINVAL: a kernel without THP.  4 KiB is then all there is. */
-	if (madvise(base, bytes, advice) && errno != EINVAL) {
-		err = -errno;
-		free(base);
 		return err;
-	}
+	/* Memory that the kernel accounts for, in place of mere addresses. */
+	if (mmap(base, bytes, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		goto unmap;
+	/* EINVAL: a kernel without THP.  4 KiB is then all there is. */
+	if (madvise(base, bytes, advice) && errno != EINVAL)
+		goto unmap;
 	memset(base, 0, bytes);
 	*ret = base;
 	return 0;
+unmap:
+	err = -errno;
+	pb_unmap(base, bytes);
+	return err;
 }
 
-void pb_unreserve(void *base)
+void pb_unreserve(void *base, size_t bytes)
 {
-	free(base);
+	pb_unmap(base, bytes);
 }
 
 static void *page_at(const void *base, uint32_t offset)

@@ -19,7 +19,7 @@
 /* The bit of page->flags, v6.12 ... v7.2; only consistency matters here. */
 #define PG_head 6
 
-/* Offsets are those of a 64-bit kernel, v4.4 ... v7.2 (FACTS: section 1). */
+/* Offsets are those of a 64-bit kernel, v4.4 ... v7.2. */
 struct page {
 	unsigned long flags;
 	union {
