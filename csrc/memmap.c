@@ -5,8 +5,10 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "pagebench.h"
 
@@ -14,38 +16,47 @@
  * Aligned to @alignment (a power of two) and mapped from 4 KiB or, as far as
  * transparent hugepages go, 2 MiB pages; every byte is written once.  What was
  * obtained has to be read back by the caller.
- *
- * Not from malloc(), which hands out again what was freed: pages of the
- * backing that was asked for before.
  */
 int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret)
 {
 	int advice = backing == PB_BACKING_2M ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	void *base;
 	int err;
 
-	err = pb_map_reserve(bytes, alignment, &base);
+	if (!bytes || !alignment || alignment & (alignment - 1))
+		return -EINVAL;
+	if (bytes > SIZE_MAX / 2)
+		return -ENOMEM;
+	/* Whole pages, whatever was asked for. */
+	if (alignment < page)
+		alignment = page;
+	bytes = (bytes + page - 1) & -page;
+	err = posix_memalign(&base, alignment, bytes);
 	if (err)
-		return err;
-	/* Memory that the kernel accounts for, in place of mere addresses. */
-	if (mmap(base, bytes, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-		goto unmap;
+		return -err;
+	err = -EFAULT;
+	if ((uintptr_t)base & (alignment - 1))
+		goto out;
+	/* What was freed is handed out again, with the pages that it had. */
+	if (madvise(base, bytes, MADV_DONTNEED))
+		goto failed;
 	/* EINVAL: a kernel without THP.  4 KiB is then all there is. */
 	if (madvise(base, bytes, advice) && errno != EINVAL)
-		goto unmap;
+		goto failed;
 	memset(base, 0, bytes);
 	*ret = base;
 	return 0;
-unmap:
+failed:
 	err = -errno;
-	pb_unmap(base, bytes);
+out:
+	free(base);
 	return err;
 }
 
-void pb_unreserve(void *base, size_t bytes)
+void pb_unreserve(void *base)
 {
-	pb_unmap(base, bytes);
+	free(base);
 }
 
 static void *page_at(const void *base, uint32_t offset)

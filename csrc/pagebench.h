@@ -89,7 +89,7 @@ const char *pb_built_commit(void);
 enum pb_backing { PB_BACKING_4K, PB_BACKING_2M };
 
 int pb_reserve(size_t bytes, size_t alignment, uint32_t backing, void **ret);
-void pb_unreserve(void *base, size_t bytes);
+void pb_unreserve(void *base);
 void pb_memmap_populate(const struct pb_variant *variant, void *base,
 			const struct pb_folio *folios, size_t n);
 void pb_memmap_encode(const struct pb_variant *variant, void *base,

@@ -20,8 +20,7 @@ from pagebench.units import GIB, KIB, format_size
 
 # What the core's variants are built for (build.py), the usual one first.
 STRUCT_PAGES = (64, 56, 96)
-# The variant that is proven; `branchless` writes and reads the same masks.
-MASK = "mask"
+MASK = "mask"  # what is proven; `branchless` has the same masks
 MAX_FOLIO_BYTES = 16 * GIB  # with hugetlb on 64-bit: MAX_FOLIO_ORDER in <linux/mmzone.h>
 SMP_CACHE_BYTES = 64  # x86-64, arm64, LoongArch
 # Anonymous memory that only counts as it is written: <asm/mman.h> (Python's mmap has no MAP_NORESERVE).
@@ -135,9 +134,8 @@ class Placed:
     """
 
     def __init__(self, model: Model, folio_map: FolioMap, page: BasePage, backing: str) -> None:
-        size = folio_map.struct_page_bytes
+        self.folio_map, size = folio_map, folio_map.struct_page_bytes
         end = folio_map.bytes // size
-        self.folio_map = folio_map
         self.promised_bytes = model.promised(page, size)
         self._pages = 1 << page.pfn_section_shift if model.sectioned else end  # of one array
         self._arrays = -(-end // self._pages)

@@ -249,7 +249,7 @@ class Reservation:
     def close(self) -> None:
         """Give the memory back.  A second call does nothing."""
         if self._base is not None:
-            lib.pb_unreserve(self._base, self.size)
+            lib.pb_unreserve(self._base)
             self._base = None
 
     def __enter__(self) -> Reservation:

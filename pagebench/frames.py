@@ -147,17 +147,24 @@ class Frames:
                     self._check_counts(p, group, before, self._counts(p))
 
     def _verify(self, p: Placed, group: plan.Group, run: int, probe: str, pfns: Ints) -> None:
-        found = core.verify(run, p.base, self.folio_map.offsets_of(pfns), self._expected(p, probe, pfns))
+        every = pfns is self.folio_map.page_pfns
+        offsets = self.folio_map.page_offsets if every else self.folio_map.offsets_of(pfns)
+        found = core.verify(run, p.base, offsets, self._expected(p, probe, pfns))
         if found.wrong:
             raise wrong_head(str(p.cell.contender), group.title, self.folio_map, pfns, found)
 
     def _expected(self, p: Placed, probe: str, pfns: Ints) -> core.Offsets:
         """Offsets of what lookups of these pfns have to return."""
-        every = pfns is self.folio_map.page_pfns
-        heads = self.folio_map.page_heads if every else self.folio_map.heads_of(pfns)
+        identity = p.variant.name == variants.IDENTITY
+        if pfns is self.folio_map.page_pfns:  # every page, again and again: kept
+            own, heads = self.folio_map.page_offsets, self.folio_map.head_offsets
+        else:
+            own = self.folio_map.offsets_of(pfns)
+            heads = own if identity else self.folio_map.offsets_of(self.folio_map.heads_of(pfns))
         if PROBES[probe].try_get:
-            return np.where(heads == pfns, self.folio_map.offsets_of(pfns), core.NO_PAGE)
-        return self.folio_map.offsets_of(pfns if p.variant.name == variants.IDENTITY else heads)
+            is_head = self.folio_map.heads_of(pfns) == pfns
+            return np.where(is_head, own, core.NO_PAGE)
+        return own if identity else heads
 
     def expected(self, p: Placed, probe: str, pfns: Ints) -> npt.NDArray[np.uint64]:
         """The addresses that lookups of these pfns have to return; 0 for NULL."""

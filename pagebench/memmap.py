@@ -101,6 +101,16 @@ class FolioMap:
         """The head's pfn of every page in ``page_pfns``."""
         return np.repeat(self.pfns, 1 << self.orders)
 
+    @cached_property
+    def page_offsets(self) -> core.Offsets:
+        """Where every page of ``page_pfns`` is, in units of 8 bytes."""
+        return self.offsets_of(self.page_pfns)
+
+    @cached_property
+    def head_offsets(self) -> core.Offsets:
+        """Where the head of every page of ``page_pfns`` is, in units of 8 bytes."""
+        return np.repeat(self.offsets_of(self.pfns), 1 << self.orders)
+
     def heads_of(self, pfns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The pfn of the head that geometry dictates, for any of the pages."""
         return np.asarray(self.pfns[np.searchsorted(self.pfns, pfns, side="right") - 1], np.int64)

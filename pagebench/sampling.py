@@ -54,11 +54,12 @@ class Windows:
     def take(self, lengths: Ints) -> Ints:
         """Where the next windows of these lengths start, one after the other.
 
-        They start over where the sequence ends.
+        They start over where the sequence has no room for the longest.
         """
-        ends = self._cursor + np.cumsum(lengths)
-        self._cursor = int(ends[-1])
-        return np.asarray((ends - lengths) % (len(self.offsets) - int(lengths.max()) + 1))
+        starts = self._cursor + np.cumsum(lengths) - lengths
+        starts %= len(self.offsets) - int(lengths.max()) + 1
+        self._cursor = int(starts[-1] + lengths[-1])
+        return starts
 
     def addresses(self, starts: Ints) -> npt.NDArray[np.uint64]:
         """Where in memory the windows start."""
@@ -240,6 +241,8 @@ class GroupSampler:
         has more of its lines and of its page tables in the caches: every
         memmap gets as many visits.
         """
+        if self.group.shared:
+            return []
         by_base: dict[int, list[int]] = {}
         for c in segment:
             if self.group.cells[c].role != "identity":  # reads nothing

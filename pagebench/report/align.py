@@ -22,6 +22,8 @@ COLUMNS = 75
 _PAGES = {page.bytes: page for page in BASE_PAGES}
 _MODELS = {model.name: model for model in MODELS}
 HEADINGS = f"{'model':17} promised needed  {'ok':5}  {'wrong':5}  {'none':5} safe  {'v7.1':7}  proof"
+_OF_PROOF = ("base_page_bytes", "struct_page_bytes", "model", "encoding", "promised_bytes")
+_OF_ROW = ("needed_bytes", "highest_safe_order", "max_folio_vmemmap_align_bytes", "kernel", "safe")
 COLUMN_NOTES = {
     "promised": "the memmap's alignment: it was placed at that and no more",
     "needed": "sizeof(struct page) << order for the largest folio",
@@ -30,7 +32,7 @@ COLUMN_NOTES = {
     "safe": "the highest order up to which every head was found",
     "v7.1": "the kernel's choice: the mask where HVO is possible, with a warning "
     "where the promise is below MAX_FOLIO_VMEMMAP_ALIGN; else the pointer",
-    "proof": "whether the mask would do: it found every head of every folio there is",
+    "proof": "whether the mask would do: every head of every folio found; ?: not all looked at",
 }
 
 
@@ -56,17 +58,31 @@ class Row:
         return first - 1 if first else None
 
     @property
+    def largest_order(self) -> int:
+        """The order of the largest folio that the model has."""
+        page = _PAGES[self.first.base_page_bytes]
+        sectioned = _MODELS[self.first.model].sectioned
+        return min(page.max_folio_order, page.pfn_section_shift) if sectioned else page.max_folio_order
+
+    @property
     def needed_bytes(self) -> int:
-        """The alignment that the mask needs for the largest folio that was looked at."""
-        return max(proof.needed_bytes for proof in self.proofs if proof.found != NO_FOLIO)
+        """The alignment that the mask needs for the largest folio."""
+        return self.first.struct_page_bytes << self.largest_order
 
     @property
-    def safe(self) -> bool:
-        """Whether every head of every folio was found."""
-        return not self.orders(WRONG)
+    def safe(self) -> bool | None:
+        """Whether every head of every folio was found; None if larger ones were not looked at."""
+        if self.orders(WRONG):
+            return False
+        return True if self.proofs[-1].order >= self.largest_order else None
 
     @property
-    def rule_bytes(self) -> int:
+    def proven(self) -> str:
+        """What the proof allows: ``mask`` or ``no``, ``?`` for not known; ``-`` where the pointer stays."""
+        return "-" if self.first.encoding == "pointer" else {True: "mask", False: "no", None: "?"}[self.safe]
+
+    @property
+    def max_folio_vmemmap_align_bytes(self) -> int:
         """MAX_FOLIO_VMEMMAP_ALIGN."""
         return _PAGES[self.first.base_page_bytes].max_folio_vmemmap_align(self.first.struct_page_bytes)
 
@@ -75,7 +91,7 @@ class Row:
         """What v7.1 does: ``mask``, the mask with a ``warning`` from sparse_init(), or ``pointer``."""
         if not _MODELS[self.first.model].vmemmap or not has_mask(self.first.struct_page_bytes):
             return "pointer"
-        return "mask" if self.first.promised_bytes >= self.rule_bytes else "warning"
+        return "mask" if self.first.promised_bytes >= self.max_folio_vmemmap_align_bytes else "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +103,10 @@ class Block:
     rows: tuple[Row, ...]
 
     @property
-    def encoding(self) -> str:
-        """The encoding that `mask` has for struct pages of these sizes."""
-        return self.rows[0].first.encoding
-
-    @property
     def title(self) -> str:
         """Base page, struct pages, encoding."""
-        sizes = " or ".join(map(str, self.struct_pages))
-        return f"base page {format_size(self.base_page_bytes)}, struct page {sizes} bytes: {self.encoding}"
+        page, sizes = format_size(self.base_page_bytes), " or ".join(map(str, self.struct_pages))
+        return f"base page {page}, struct page {sizes} bytes: {self.rows[0].first.encoding}"
 
 
 def rows_of(proofs: Iterable[Proof]) -> list[Row]:
@@ -140,21 +151,9 @@ def to_json(proofs: Sequence[Proof]) -> dict[str, Any]:
             for page in BASE_PAGES
         ],
         "rows": [
-            {
-                "base_page_bytes": row.first.base_page_bytes,
-                "struct_page_bytes": row.first.struct_page_bytes,
-                "model": row.first.model,
-                "encoding": row.first.encoding,
-                "promised_bytes": row.first.promised_bytes,
-                "needed_bytes": row.needed_bytes,
-                "ok_orders": row.orders(OK),
-                "wrong_orders": row.orders(WRONG),
-                "no_such_folio_orders": row.orders(NO_FOLIO),
-                "highest_safe_order": row.highest_safe_order,
-                "max_folio_vmemmap_align_bytes": row.rule_bytes,
-                "kernel": row.kernel,
-                "safe": row.safe,
-            }
+            {key: getattr(row.first, key) for key in _OF_PROOF}
+            | {f"{found.replace(' ', '_')}_orders": row.orders(found) for found in (OK, WRONG, NO_FOLIO)}
+            | {key: getattr(row, key) for key in _OF_ROW}
             for row in rows_of(proofs)
         ],
         "proofs": [dataclasses.asdict(proof) | {"agrees": proof.found == proof.expected} for proof in proofs],
@@ -184,10 +183,9 @@ def _line(row: Row) -> str:
     promised, needed = ("-", "-") if pointer else map(format_size, (proof.promised_bytes, row.needed_bytes))
     ok, wrong, none = (_ranges(row.orders(found)) for found in (OK, WRONG, NO_FOLIO))
     safe = "-" if row.highest_safe_order is None else row.highest_safe_order
-    proven = "-" if pointer else "mask" if row.safe else "no"
     return (
         f"{proof.model:17} {promised:>8} {needed:>6}  {ok:5}  {wrong:5}  {none:5} {safe:>4}  "
-        f"{row.kernel:7}  {proven}"
+        f"{row.kernel:7}  {row.proven}"
     ).rstrip()
 
 
@@ -225,18 +223,13 @@ def render(proofs: Sequence[Proof]) -> str:
         "promises and no more, each section's apart. Addresses alone decide, so base pages of any size can "
         "be proven here."
     )
-    lines.append("")
-    for block in blocks_of(proofs):
-        lines += _block(block)
-    lines += [line for name, text in COLUMN_NOTES.items() for line in _wrap(f"{name:17} {text}", 18)]
-    lines.append("")
-    seen = {proof.model for proof in proofs}
-    for model in MODELS:
-        lines += _wrap(f"{model.name:17} {model.origin}", 18) if model.name in seen else []
+    lines += ["", *(line for block in blocks_of(proofs) for line in _block(block))]
+    for notes in (COLUMN_NOTES, {model.name: model.origin for model in MODELS}):
+        lines += [line for name, text in notes.items() for line in _wrap(f"{name:17} {text}", 18)] + [""]
     wrong = disagreements(proofs)
     agree = f"{len(proofs) - len(wrong)} of {len(proofs)} proofs agree with the arithmetic"
     rule = "ok where sizeof(struct page) << order <= promised, no such folio above a section's order"
-    lines += ["", *_wrap(f"{agree}: {rule}.")]
+    lines += _wrap(f"{agree}: {rule}.")
     lines += [line for where in wrong for line in _wrap(f"  DISAGREE: {where}", 4)]
     return "\n".join(lines) + "\n"
 
@@ -271,17 +264,22 @@ def _panel(axes: Axes, block: Block) -> None:
     axes.set_xticks(orders, [f"{order}\n{format_size(page << order)}" for order in orders], fontsize=6.5)
     axes.set_yticks(range(len(block.rows)), [row.first.model for row in block.rows])
     axes.tick_params(axis="y", pad=34)
-    beside: dict[str, Any] = {"va": "center", "fontsize": 7.5}
-    axes.text(-0.7, len(block.rows) + 0.15, "order\nfolio", ha="right", c="#666666", **beside)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(block.title[0].upper() + block.title[1:], loc="left")
-    if block.encoding == "mask":
-        axes.text(-0.7, -0.9, "promised", ha="right", c="#666666", **beside)
-        axes.text(orders[-1] + 0.7, -0.9, "v7.1 / proof", c="#666666", **beside)
+    _beside(axes, len(block.rows) + 0.15, "order\nfolio", "", "#666666")
+    if block.rows[0].first.encoding == "mask":
+        _beside(axes, -0.9, "promised", "v7.1 / proof", "#666666")
         for y, row in enumerate(block.rows):
-            axes.text(-0.7, y, format_size(row.first.promised_bytes), ha="right", **beside)
-            axes.text(orders[-1] + 0.7, y, f"{row.kernel} / {'mask' if row.safe else 'no'}", **beside)
+            _beside(axes, y, format_size(row.first.promised_bytes), f"{row.kernel} / {row.proven}", "black")
+
+
+def _beside(axes: Axes, y: float, left: str, right: str, colour: str) -> None:
+    """Write on both sides of a row."""
+    for x, text, align in ((0, left, "right"), (1, right, "left")):
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        at = (6 if x else -6, 0)
+        axes.annotate(text, (x, y), at, ha=align, va="center", fontsize=7.5, color=colour, **place)
 
 
 def figure(proofs: Sequence[Proof]) -> Figure:

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagebench.errors import PagebenchError
+from pagebench.memmap import FolioMap
+from pagebench.patterns import PATTERNS, Pattern, candidates, draw, touched_bytes
+from pagebench.units import KIB, MIB
+
+SIZES = (56, 64, 96)
+LOOKUPS = 3000
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+places = st.tuples(
+    st.integers(0, 12), st.sampled_from([KIB, 3000, 16 * KIB, 100 * KIB, 256 * KIB]), st.sampled_from(SIZES)
+)
+
+
+def brute_force_bytes(folio_map: FolioMap, pfns: list[int], head_too: bool) -> int:
+    """Byte by byte what the kernel's accesses touch: the word, then the head's flags and _refcount."""
+    head_of = dict(zip(folio_map.page_pfns.tolist(), folio_map.page_heads.tolist(), strict=True))
+    touched = set()
+    for pfn in set(pfns):
+        touched |= {pfn * folio_map.struct_page_bytes + 8 + i for i in range(8)}
+        if head_too:
+            head = head_of[pfn] * folio_map.struct_page_bytes
+            touched |= {head + i for i in range(8)} | {head + 52 + i for i in range(4)}
+    return 64 * len({byte // 64 for byte in touched})
+
+
+@given(places, st.sampled_from(sorted(PATTERNS)), st.integers(0, 2**32))
+def test_a_pattern_keeps_to_its_candidates(place: tuple[int, int, int], name: str, seed: int) -> None:
+    order, footprint, size = place
+    pattern, folio_map = Pattern(name), FolioMap.uniform(order, footprint, size)
+    if not pattern.exists_at(order):
+        return
+    pfns = draw(pattern, folio_map, footprint, LOOKUPS, rng(seed))
+    assert (pfns.dtype, pfns.shape) == (np.int64, (LOOKUPS,))
+    assert set(pfns) <= set(candidates(folio_map, footprint))
+    is_head = folio_map.heads_of(pfns) == pfns
+    assert name != "heads" or is_head.all()
+    assert name != "tails" or not is_head.any()
+    assert np.array_equal(pfns, draw(pattern, folio_map, footprint, LOOKUPS, rng(seed)))
+
+
+@given(places)
+def test_candidates_are_the_head_and_evenly_spaced_pages(place: tuple[int, int, int]) -> None:
+    order, footprint, size = place
+    folio_map = FolioMap.uniform(order, footprint, size)
+    pfns = candidates(folio_map, footprint)
+    assert set(pfns) <= set(folio_map.page_pfns)
+    assert pfns[0] == 0
+    if folio_map.bytes <= footprint:
+        assert np.array_equal(pfns, folio_map.page_pfns)
+    else:
+        (spacing,) = set(np.diff(pfns).tolist())
+        assert spacing % 2 == 1  # over all sets of a cache
+        assert footprint // 2 <= len(pfns) * max(size, 64) <= footprint
+
+
+@pytest.mark.parametrize("order", [9, 11, 18])
+def test_a_folio_larger_than_the_footprint_is_walked_from_end_to_end(order: int) -> None:
+    footprint = 16 * KIB
+    folio_map = FolioMap.uniform(order, footprint)
+    pfns = candidates(folio_map, footprint)
+    assert folio_map.page_heads.max() == 0
+    assert len(pfns) == footprint // 64
+    assert np.ptp(pfns) > (0.4 if order == 9 else 0.9) * (1 << order)
+    sets = pfns % 64  # of an L1 with 64 sets
+    assert np.bincount(sets, minlength=64).tolist() == [4] * 64
+
+
+@given(places, st.sampled_from(sorted(PATTERNS)), st.booleans(), st.integers(1, 300))
+def test_touched_bytes_are_those_of_a_count_by_hand(
+    place: tuple[int, int, int], name: str, head_too: bool, lookups: int
+) -> None:
+    order, footprint, size = place
+    pattern, folio_map = Pattern(name), FolioMap.uniform(order, footprint, size)
+    if not pattern.exists_at(order):
+        return
+    pfns = draw(pattern, folio_map, footprint, lookups, rng())
+    touched = touched_bytes(folio_map, pfns, head_too)
+    assert touched == brute_force_bytes(folio_map, pfns.tolist(), head_too)
+
+
+@given(st.data(), st.sampled_from(SIZES), st.booleans())
+def test_touched_bytes_of_folios_of_several_orders(data: st.DataObject, size: int, head_too: bool) -> None:
+    folio_map = FolioMap.of(size, [(0, 3), (8, 0), (9, 0), (12, 2), (32, 4), (50, 1)])
+    pfns = data.draw(st.lists(st.sampled_from(folio_map.page_pfns.tolist()), min_size=1))
+    touched = touched_bytes(folio_map, np.array(pfns), head_too)
+    assert touched == brute_force_bytes(folio_map, pfns, head_too)
+
+
+@given(places, st.sampled_from(sorted(PATTERNS)), st.booleans())
+def test_the_footprint_is_an_upper_bound(place: tuple[int, int, int], name: str, head_too: bool) -> None:
+    order, footprint, size = place
+    pattern, folio_map = Pattern(name), FolioMap.uniform(order, footprint, size)
+    if not pattern.exists_at(order) or size << order > footprint < 2 * KIB:
+        return
+    pfns = draw(pattern, folio_map, footprint, LOOKUPS, rng())
+    whole_lines = -(-footprint // 64) * 64
+    assert touched_bytes(folio_map, pfns, head_too) <= whole_lines
+
+
+def test_random_touches_all_of_it() -> None:
+    folio_map = FolioMap.uniform(2, 64 * KIB)
+    pfns = draw(Pattern("random"), folio_map, 64 * KIB, 1 << 16, rng())
+    assert touched_bytes(folio_map, pfns, False) == 64 * KIB
+
+
+def test_heads_of_large_folios_touch_a_line_each() -> None:
+    folio_map = FolioMap.uniform(9, 2 * MIB)
+    pfns = draw(Pattern("heads"), folio_map, 2 * MIB, 10_000, rng())
+    assert touched_bytes(folio_map, pfns, True) == 64 * (2 * MIB // (64 << 9))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9])
+def test_mixed_has_its_share_of_heads(share: float) -> None:
+    folio_map = FolioMap.uniform(4, 256 * KIB)
+    pfns = draw(Pattern("mixed", share), folio_map, 256 * KIB, 100_000, rng())
+    heads = np.mean(folio_map.heads_of(pfns) == pfns)
+    assert abs(heads - share) < 5 * np.sqrt(share * (1 - share) / len(pfns))
+
+
+def test_random_is_uniform_over_the_pages() -> None:
+    folio_map = FolioMap.uniform(2, 16 * KIB)
+    counts = np.bincount(draw(Pattern("random"), folio_map, 16 * KIB, 256_000, rng()), minlength=256)
+    chi2 = float(((counts - 1000) ** 2 / 1000).sum())
+    assert chi2 < 255 + 5 * np.sqrt(2 * 255)
+
+
+@given(places, st.integers(0, 2**32))
+def test_scan_goes_page_after_page_and_starts_over(place: tuple[int, int, int], seed: int) -> None:
+    order, footprint, size = place
+    folio_map = FolioMap.uniform(order, footprint, size)
+    pfns = candidates(folio_map, footprint)
+    walked = draw(Pattern("scan"), folio_map, footprint, LOOKUPS, rng(seed))
+    rank = np.searchsorted(pfns, walked)
+    assert np.array_equal(np.diff(rank) % len(pfns), np.full(LOOKUPS - 1, 1 % len(pfns)))
+
+
+def test_another_seed_is_another_sequence() -> None:
+    folio_map = FolioMap.uniform(2, 256 * KIB)
+    for name in PATTERNS:
+        first, second = (draw(Pattern(name), folio_map, 256 * KIB, LOOKUPS, rng(seed)) for seed in (1, 2))
+        assert not np.array_equal(first, second), name
+
+
+@pytest.mark.parametrize("name", ["tails", "mixed"])
+def test_base_pages_have_no_tails_to_look_up(name: str) -> None:
+    assert not Pattern(name).exists_at(0)
+    assert Pattern(name).exists_at(1)
+    with pytest.raises(PagebenchError, match=r"needs tail pages: give an order above 0"):
+        draw(Pattern(name), FolioMap.uniform(0, 16 * KIB), 16 * KIB, 10, rng())
+
+
+@pytest.mark.parametrize("text", sorted(PATTERNS))
+def test_names_are_patterns(text: str) -> None:
+    assert Pattern.parse(text) == Pattern(text)
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_what_a_pattern_is_called_is_what_is_parsed(share: float) -> None:
+    pattern = Pattern("mixed", share)
+    assert Pattern.parse(str(pattern)) == pattern
+
+
+def test_a_mixed_pattern_always_says_its_share() -> None:
+    assert str(Pattern.parse("mixed")) == "mixed:0.5"
+    assert str(Pattern.parse("mixed:.25")) == "mixed:0.25"
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("", "unknown pattern ''"),
+        ("randon", "did you mean 'random'"),
+        ("Heads", "did you mean 'heads'"),
+        ("head:0.5", "did you mean 'heads'"),
+        ("heads:0.5", "only mixed takes a share"),
+        ("mixed:", "between 0 and 1, as in mixed:0.25"),
+        ("mixed:0", "between 0 and 1"),
+        ("mixed:1", "between 0 and 1"),
+        ("mixed:-0.5", "between 0 and 1"),
+        ("mixed:nan", "between 0 and 1"),
+        ("mixed:half", "between 0 and 1"),
+        ("mixed:0.5:0.5", "between 0 and 1"),
+    ],
+)
+def test_what_is_no_pattern_is_refused(text: str, why: str) -> None:
+    with pytest.raises(PagebenchError, match=why):
+        Pattern.parse(text)
