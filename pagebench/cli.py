@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from pagebench import __version__
 from pagebench.errors import PagebenchError
@@ -42,6 +42,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what main() prints."""
         raise PagebenchError(f"{message} (see `{self.prog} --help`)")
+
+    def print_help(self, file: IO[str] | None = None) -> None:
+        """To standard output, as everything else."""
+        _print(self.format_help())
 
 
 def _names(text: str) -> list[str]:
@@ -201,8 +205,15 @@ def parser() -> Parser:
 
 def _print(text: str) -> None:
     """To standard output, which someone may have closed, as in ``| head``."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
 
 
 # What `run` asks of a plan: fields of plan.Options, and the options that set
@@ -232,7 +243,7 @@ def _run(args: argparse.Namespace) -> None:
     words = _words({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
     if args.resume:
         if asked or args.output:
-            given = ", ".join(_words(asked)[::2]) or "--output"
+            given = ", ".join(_words({name: value})[0] for name, value in asked.items()) or "--output"
             raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {given}")
         path = session.resume(args.resume)
     else:
@@ -362,7 +373,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pagebench: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("pagebench: interrupted", file=sys.stderr)

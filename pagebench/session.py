@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import secrets
 import shlex
 import sys
@@ -19,6 +20,7 @@ from pagebench.units import KIB, MIB
 DIRECTORY = Path("pagebench-results")
 # Where a machine does not say what caches it has.
 ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
+INTERRUPTED = 130
 
 
 def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -> Path:
@@ -29,6 +31,7 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
     """
     defaults = {"seed": secrets.randbits(32), "cpu": machine.default_cpu()}
     options = plan.Options(**{**defaults, **asked})
+    _check_cpu(options.cpu)
     described = machine.describe(options.cpu)
     caches = described.caches
     l1, l2 = caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2
@@ -63,8 +66,26 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
         "variants": codes,
     }
     path = output or DIRECTORY / f"{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-    _sample(draft, results.Writer.create(path, header), codes, set())
+    writer = results.Writer.create(path, header)
+    try:
+        _sample(draft, writer, codes, set())
+    except PagebenchError as error:
+        if error.exit_code != INTERRUPTED and not results.read(path).blocks:
+            path.unlink()  # nothing was measured
+        raise
     return path
+
+
+def _check_cpu(cpu: int) -> None:
+    """Refuse, before anything is written, a CPU that workers could not be pinned to."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        core.pin(cpu)
+    except (OSError, OverflowError):
+        usable = ", ".join(map(str, sorted(allowed)))
+        raise PagebenchError(f"there is no CPU {cpu} to run on: choose a --cpu of {usable}") from None
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def resume(path: Path) -> Path:
@@ -120,7 +141,7 @@ def _sample(
         raise PagebenchError(
             f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "
             f"go on with `pagebench run --resume {writer.path}`",
-            exit_code=130,
+            exit_code=INTERRUPTED,
         ) from None
     finally:
         writer.close()
