@@ -1,6 +1,6 @@
 """The memory models: how a memmap may lie at worst, and whether the mask encoding then finds every head.
 
-Kernel facts are from FACTS.md, section 3, unless a line names another source.
+Guarantees are those of mm/sparse.c, mm/mm_init.c and the architectures, unless a line says otherwise.
 """
 
 from __future__ import annotations
@@ -125,24 +125,48 @@ def crosses_section(model: Model, folio_map: FolioMap, page: BasePage) -> bool:
     return model.sectioned and bool(np.any(first >> shift != last >> shift))
 
 
-class Placed:
-    """Memory for a memmap as badly aligned as its model allows; a context manager.
+class Arrangement:
+    """How a model lays a memmap out from its lowest address: one array, or one a section.
 
-    Each array that the model allocates (one, or one a section in descending order) is at a multiple of
-    ``promised_bytes`` and of no more: ``obtained_bytes`` is what the addresses have.  Offsets count from
-    ``base``, the lowest of them.  Memory is taken as it is written.
+    Sections stand in descending order.  Each array is at a multiple of ``promised_bytes`` and of no more,
+    if the lowest is.
     """
 
-    def __init__(self, model: Model, folio_map: FolioMap, page: BasePage, backing: str) -> None:
-        self.folio_map, size = folio_map, folio_map.struct_page_bytes
+    def __init__(self, model: Model, folio_map: FolioMap, page: BasePage) -> None:
+        if crosses_section(model, folio_map, page):
+            raise PagebenchError(
+                f"{model.name} has no folio above order {page.pfn_section_shift} with "
+                f"{format_size(page.bytes)} pages, as none crosses a section: choose smaller orders"
+            )
+        self._struct_page_bytes = size = folio_map.struct_page_bytes
         end = folio_map.bytes // size
         self.promised_bytes = model.promised(page, size)
         self._pages = 1 << page.pfn_section_shift if model.sectioned else end  # of one array
-        self._arrays = -(-end // self._pages)
+        self.arrays = -(-end // self._pages)
         twice = 2 * self.promised_bytes
-        self._pitch = (self._pages * size // twice + 1) * twice
-        length = (self._arrays - 1) * self._pitch + self._pages * size
-        check_reach(length)
+        self.pitch = (self._pages * size // twice + 1) * twice
+        self.bytes = (self.arrays - 1) * self.pitch + self._pages * size
+        check_reach(self.bytes)
+
+    def page_offsets(self, pfns: npt.NDArray[np.int64]) -> core.Offsets:
+        """Where the struct pages of these pfns are, in units of 8 bytes from the lowest."""
+        array, within = np.divmod(pfns, self._pages)
+        distance = (self.arrays - 1 - array) * self.pitch + within * self._struct_page_bytes
+        return np.asarray(distance // core.OFFSET_UNIT, np.uint32)
+
+
+class Placed:
+    """Memory for a memmap as badly aligned as its model allows; a context manager.
+
+    ``base`` is the lowest address, at a multiple of ``promised_bytes`` and of no more; ``obtained_bytes``
+    is what the addresses have.  Memory is taken as it is written.
+    """
+
+    def __init__(self, model: Model, folio_map: FolioMap, page: BasePage, backing: str) -> None:
+        self.folio_map = folio_map
+        self.arrangement = Arrangement(model, folio_map, page)
+        self.promised_bytes = self.arrangement.promised_bytes
+        length, twice = self.arrangement.bytes, 2 * self.promised_bytes
         try:
             self._memory = mmap.mmap(-1, length + twice, SPARSE)
         except OSError as error:
@@ -154,15 +178,13 @@ class Placed:
             self._memory.madvise(mmap.MADV_HUGEPAGE if backing == "2m" else mmap.MADV_NOHUGEPAGE)
         start = np.frombuffer(self._memory, np.uint8).ctypes.data
         self.base = start + (self.promised_bytes - start) % twice
-        addresses = [self.base + i * self._pitch for i in range(self._arrays)]
+        addresses = [self.base + i * self.arrangement.pitch for i in range(self.arrangement.arrays)]
         self.obtained_bytes = max(address & -address for address in addresses)
         self.folios = self.folios_of(folio_map)
 
     def page_offsets(self, pfns: npt.NDArray[np.int64]) -> core.Offsets:
         """Where the struct pages of these pfns are, in units of 8 bytes from ``base``."""
-        array, within = np.divmod(pfns, self._pages)
-        distance = (self._arrays - 1 - array) * self._pitch + within * self.folio_map.struct_page_bytes
-        return np.asarray(distance // core.OFFSET_UNIT, np.uint32)
+        return self.arrangement.page_offsets(pfns)
 
     def folios_of(self, folio_map: FolioMap) -> npt.NDArray[np.void]:
         """The folios of a map within this one's pfns, as the core takes them (core.FOLIO_DTYPE)."""
@@ -200,11 +222,6 @@ def place(model: Model, folio_map: FolioMap, page: BasePage = BASE_PAGES[0], bac
     ``backing``, "2m" or "4k", is asked for; machine.backing_obtained() reads back what came.  Raises
     PagebenchError for a folio that the model does not have, or where addresses run out.
     """
-    if crosses_section(model, folio_map, page):
-        raise PagebenchError(
-            f"{model.name} has no folio above order {page.pfn_section_shift} with {format_size(page.bytes)} "
-            "pages, as none crosses a section: choose smaller orders"
-        )
     return Placed(model, folio_map, page, backing)
 
 

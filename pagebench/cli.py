@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from pagebench import __version__
 from pagebench.errors import PagebenchError
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         """Raise what main() prints."""
         raise PagebenchError(f"{message} (see `{self.prog} --help`)")
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: Any = None) -> None:
         """To standard output, as everything else."""
         _print(self.format_help())
 
@@ -152,6 +152,11 @@ def parser() -> Parser:
         metavar="BYTES",
         help="sizeof(struct page): 56, 64 and 96 are built in, others compiled when asked for",
     )
+    run.add_argument(
+        "--memory-model",
+        metavar="NAME",
+        help="memmaps at the worst addresses that a memory model allows: see `align`",
+    )
     run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
     run.add_argument(
         "--margin",
@@ -227,6 +232,7 @@ ASKED = {
     "patterns": "--patterns",
     "probes": "--probes",
     "struct_page_bytes": "--struct-page",
+    "memory_model": "--memory-model",
     "rounds": "--rounds",
     "processes": "--processes",
     "margin_cycles": "--margin",

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, plan, variants
+from pagebench import alignment, core, machine, plan, variants
 from pagebench.errors import PagebenchError
 from pagebench.layout import MappedMemmap
 from pagebench.memmap import FolioMap
@@ -65,7 +65,12 @@ class Frames:
     """
 
     def __init__(
-        self, group: plan.Group, folio_map: FolioMap, regions: Regions, rng: np.random.Generator
+        self,
+        group: plan.Group,
+        folio_map: FolioMap,
+        regions: Regions,
+        rng: np.random.Generator,
+        memory_model: str | None = None,
     ) -> None:
         self.folio_map = folio_map
         self.shared = group.shared
@@ -77,13 +82,17 @@ class Frames:
             if backing == "memfd":
                 mapped = self._stack.enter_context(MappedMemmap(layout, folio_map))
                 self._memmaps[layout, backing, role] = mapped
-        alignment = folio_map.alignment
-        for backing in sorted({backing for _, backing, _ in places} - {"memfd"}):
-            mine = [place for place in places if place[1] == backing]
+            elif memory_model is not None:
+                model = alignment.find(memory_model)
+                placed = self._stack.enter_context(alignment.place(model, folio_map, backing=backing))
+                self._memmaps[layout, backing, role] = placed
+        reserved = [place for place in places if place not in self._memmaps]
+        for backing in sorted({backing for _, backing, _ in reserved}):
+            mine = [place for place in reserved if place[1] == backing]
             large = [r for (_, b, _), r in regions.items() if b == backing and r.size >= folio_map.bytes]
             for place, index in zip(mine, rng.permutation(len(large)), strict=False):
-                slots = (large[index].size - folio_map.bytes) // alignment + 1
-                base = large[index].base + int(rng.integers(slots)) * alignment
+                slots = (large[index].size - folio_map.bytes) // folio_map.alignment + 1
+                base = large[index].base + int(rng.integers(slots)) * folio_map.alignment
                 self._memmaps[place] = PlainMemmap(base, folio_map)
         self._by_base = {memmap.base: memmap for memmap in self._memmaps.values()}
 
@@ -100,6 +109,11 @@ class Frames:
     def base(self, cell: plan.Cell) -> int:
         """The address of the memmap that a cell's lookups go through."""
         return self._memmaps[plan.place_of(cell, self.shared)].base
+
+    def obtained(self, place: plan.Place) -> dict[str, int]:
+        """Bytes by backing of a memmap that is these groups' own, once it is written."""
+        size = int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
+        return machine.backing_obtained(self._memmaps[place].base, size)
 
     def forget(self) -> None:
         """Have every memmap written whole before it is used again."""
@@ -172,14 +186,15 @@ class Frames:
         addresses = p.base + offsets.astype(np.uint64) * np.uint64(core.OFFSET_UNIT)
         return np.where(offsets == core.NO_PAGE, np.uint64(0), addresses)
 
-    def _ints(self, p: Placed, at: int) -> npt.NDArray[np.int32]:
-        """One int of every struct page of the memmap, at byte ``at`` of each."""
-        size = self.folio_map.struct_page_bytes
-        memory = core.view(p.base, self.folio_map.bytes)
-        return np.ndarray((len(memory) // size,), np.int32, memory.data, at, (size,))
+    def _ints(self, p: Placed) -> tuple[npt.NDArray[np.int32], Ints]:
+        """The memmap as ints, and where in them the struct pages of ``page_pfns`` begin."""
+        begin = self.folio_map.page_offsets.astype(np.int64) * (core.OFFSET_UNIT // 4)
+        size = (int(begin.max()) * 4 + self.folio_map.struct_page_bytes) // 4
+        return core.view(p.base, size * 4).view(np.int32), begin
 
     def _counts(self, p: Placed) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        return self._ints(p, p.variant.refcount_at).copy(), self._ints(p, p.variant.mapcount_at).copy()
+        ints, begin = self._ints(p)
+        return ints[begin + p.variant.refcount_at // 4], ints[begin + p.variant.mapcount_at // 4]
 
     def _check_counts(
         self,
@@ -192,9 +207,9 @@ class Frames:
         probe = PROBES[group.probe]
         # Where lookups arrive.  Aliases are read-only and nobody arrives there.
         if p.variant.name == variants.IDENTITY and not probe.try_get:
-            at, hits = self.folio_map.page_pfns, np.ones(len(self.folio_map.page_pfns), np.int64)
+            at, hits = np.arange(len(self.folio_map.page_pfns)), np.ones(len(before[0]), np.int64)
         else:
-            at = self.folio_map.pfns
+            at = np.flatnonzero(self.folio_map.page_heads == self.folio_map.page_pfns)
             hits = 1 << self.folio_map.orders if not probe.try_get else np.ones(len(at), np.int64)
         for name, now, then, each in (
             ("_refcount", after[0], before[0], probe.refs),
@@ -202,23 +217,18 @@ class Frames:
         ):
             wrong = np.flatnonzero((now - then)[at] != each * hits)
             if len(wrong):
-                pfn = int(at[wrong[0]])
+                index = int(at[wrong[0]])
                 raise PagebenchError(
-                    f"{p.cell.contender} leaves a wrong {name} ({group.title}): pfn {pfn} changed by "
-                    f"{int((now - then)[pfn])}, expected {int(each * hits[wrong[0]])}; it was not timed"
+                    f"{p.cell.contender} leaves a wrong {name} ({group.title}): "
+                    f"pfn {self.folio_map.page_pfns[index]} changed by {(now - then)[index]}, "
+                    f"expected {each * hits[wrong[0]]}; it was not timed"
                 )
 
     def _scrub(self, p: Placed) -> None:
         """Make every tail look like a head, so that only prep can mend it."""
-        words = np.ndarray(
-            (self.folio_map.bytes // self.folio_map.struct_page_bytes,),
-            np.uint64,
-            core.view(p.base, self.folio_map.bytes).data,
-            core.OFFSET_UNIT,
-            (self.folio_map.struct_page_bytes,),
-        )
-        pfns = self.folio_map.page_pfns
-        words[pfns[pfns != self.folio_map.page_heads]] = 0
+        ints, begin = self._ints(p)
+        tails = begin[self.folio_map.page_pfns != self.folio_map.page_heads] + core.OFFSET_UNIT // 4
+        ints[tails] = ints[tails + 1] = 0
 
 
 def wrong_head(
@@ -227,10 +237,10 @@ def wrong_head(
     """The error for a contender whose lookups of ``pfns`` are wrong."""
     pfn = int(pfns[found.first])
     head = int(folio_map.heads_of(pfns[found.first]))
-    got, rest = divmod(found.got, folio_map.struct_page_bytes)
-    inside = rest == 0 and 0 <= got <= int(folio_map.page_pfns[-1])
+    at = np.flatnonzero(folio_map.page_offsets.astype(np.int64) * core.OFFSET_UNIT == found.got)
+    arrived = f"pfn {folio_map.page_pfns[at[0]]}" if len(at) else f"{found.got:+d} bytes from the memmap"
     return PagebenchError(
         f"{contender} finds wrong heads ({title}): {found.wrong} of {len(pfns)} pfns, "
-        f"the first pfn {pfn}: got {f'pfn {got}' if inside else f'{found.got:+d} bytes from the memmap'}, "
+        f"the first pfn {pfn}: got {arrived}, "
         f"expected pfn {head}; it was not timed"
     )

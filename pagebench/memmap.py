@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,6 +34,8 @@ class FolioMap:
     orders: npt.NDArray[np.int64]
     # Which folios HVO treats (hugetlb); the others keep a plain memmap.
     optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
+    # Where struct pages are, if not one behind the other: see pagebench.alignment.
+    arrangement: Callable[[npt.NDArray[np.int64]], core.Offsets] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.pfns):
@@ -87,6 +89,8 @@ class FolioMap:
 
     def offsets_of(self, pfns: npt.NDArray[np.int64]) -> core.Offsets:
         """Where the struct pages of these pfns are, in units of 8 bytes."""
+        if self.arrangement is not None:
+            return self.arrangement(pfns)
         return (pfns * (self.struct_page_bytes // core.OFFSET_UNIT)).astype(np.uint32)
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.memmap import PAGE_SIZE, FolioMap
+from pagebench.memmap import PAGE_SIZE, FolioMap, uniform_bytes
 from pagebench.variants import nearest
 
 LINE_BYTES = 64
@@ -28,6 +28,9 @@ PATTERNS = {
     "heads-unaligned": "heads whose struct page does not; none from order 6 on",
 }
 SLAB_ORDER = 3
+# Sixteen pages with slabs of each order, (pfn, order), again and again.
+SLABS = ((0, 3), (8, 2), (12, 1), (14, 0), (15, 0))
+SLAB_PAGES = 16
 # Folios of this order and more start a page of the memmap (64-byte struct page).
 PAGE_ORDER = 6
 
@@ -72,11 +75,15 @@ class Pattern:
         """The folios under the pattern: of one order, but for ``slab``."""
         if self.name != "slab":
             return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
-        # Sixteen pages with slabs of each order, again and again.
-        unit = np.array([(0, 3), (8, 2), (12, 1), (14, 0), (15, 0)])
-        units = max(1, footprint_bytes // (16 * struct_page_bytes))
-        pfns = (np.arange(units)[:, None] * 16 + unit[:, 0]).reshape(-1)
+        unit = np.array(SLABS)
+        units = self.memmap_bytes(order, footprint_bytes, struct_page_bytes) // struct_page_bytes // SLAB_PAGES
+        pfns = (np.arange(units)[:, None] * SLAB_PAGES + unit[:, 0]).reshape(-1)
         return FolioMap(struct_page_bytes, pfns, np.tile(unit[:, 1], units))
+
+    def memmap_bytes(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> int:
+        """Bytes of folio_map()'s memmap, without making it."""
+        unit = SLAB_PAGES.bit_length() - 1 if self.name == "slab" else order
+        return uniform_bytes(unit, footprint_bytes, struct_page_bytes)
 
 
 def candidates(folio_map: FolioMap, footprint_bytes: int) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from pagebench import core, variants
+from pagebench import alignment, core, variants
 from pagebench.errors import PagebenchError
 from pagebench.layout import LAYOUTS, check_map_count, exists_at, frame_map
 from pagebench.memmap import (
@@ -19,7 +19,6 @@ from pagebench.memmap import (
     check_fits,
     check_reach,
     reserved_bytes,
-    uniform_bytes,
 )
 from pagebench.patterns import Pattern
 from pagebench.probes import PROBES
@@ -164,6 +163,7 @@ class Plan:
     levels: Levels
     margin_cycles: float
     preset: str | None = None
+    memory_model: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, contenders spelled out."""
@@ -269,6 +269,7 @@ class Options:
     probes: Sequence[str] | None = None
     extent: str = "default"
     preset: str | None = None
+    memory_model: str | None = None
     processes: int | None = None
     rounds: int = DEFAULT_ROUNDS
     seed: int = 0
@@ -371,15 +372,15 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     return tuple(cells)
 
 
-def _present(
-    contenders: Sequence[Contender], order: int, probe: str, struct_page_bytes: int
-) -> list[Contender]:
+def _present(contenders: Sequence[Contender], order: int, probe: str, options: Options) -> list[Contender]:
     """The contenders that have a cell at this order; none without the reference."""
     found = [
         contender
         for contender in contenders
-        if exists_at(contender.layout, order, struct_page_bytes)
+        if exists_at(contender.layout, order, options.struct_page_bytes)
         and not (PROBES[probe].writes_tails and contender.layout != "plain")
+        # HVO treats a vmemmap; a model's memmap is one as its allocator gives it.
+        and (options.memory_model is None or contender.layout == "plain")
     ]
     return found if found and found[0] == contenders[0] else []
 
@@ -390,6 +391,8 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     Raises PagebenchError for names, orders and sizes that do not exist, for
     memmaps that do not fit, and where nothing is left to measure.
     """
+    if options.memory_model is not None:
+        alignment.find(options.memory_model)
     named = options.prepared().contenders if options.contenders is None else options.contenders
     contenders = _contenders(named, options.struct_page_bytes)
     if not contenders:
@@ -410,18 +413,20 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             if not pattern.exists_at(order) or (PROBES[probe].writes_tails and pattern.name != "heads"):
                 missing.append(f"{probe} over {pattern} at order {order}")
                 continue
-            present = _present(contenders, order, probe, options.struct_page_bytes)
+            present = _present(contenders, order, probe, options)
             if not present:
                 missing.append(f"{contenders[0]} at order {order}")
                 continue
             key = (probe, str(pattern), order, size)
             level = levels.of(size)
-            control = control_at is None and probe == "chain" and level == "l1"
+            control = (
+                control_at is None and probe == "chain" and level == "l1" and options.memory_model is None
+            )
             if control:
                 control_at = key
             cells = _cells(present, variants.encodings(timed, order), control)
             # What is re-encoded is the memmap, which is a folio's at least.
-            memmap = pattern.folio_map(order, size, options.struct_page_bytes).bytes
+            memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
             shared = len({cell.encoding for cell in cells}) == 1 or memmap <= levels.shared_bytes
             groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
@@ -441,12 +446,17 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         levels=levels,
         margin_cycles=options.margin_cycles,
         preset=options.preset,
+        memory_model=options.memory_model,
     )
     largest = max(memmap_bytes(plan, group) for group in plan.groups)
     check_reach(largest)
     overhead = WORKER_OVERHEAD_BYTES + largest // plan.struct_page_bytes * WORKER_BYTES_PER_PAGE
+    # Before anything is made that is as large.
+    check_fits(sum(region_sizes(plan).values()) + overhead, available_bytes)
     mapped = [mapped_frames(plan, group) for group in plan.groups]
     frames = max(frames for frames, _ in mapped) * PAGE_SIZE
+    if plan.memory_model is not None:
+        frames += max(memmap_bytes(plan, group) * len(places_of(group)) for group in plan.groups)
     check_fits(sum(region_sizes(plan).values()) + frames + overhead, available_bytes)
     check_map_count(max(mappings for _, mappings in mapped))
     return plan
@@ -457,8 +467,10 @@ def _control_group(
 ) -> Group:
     """The positive control in a group of its own, where no L1 chain is asked for."""
     size = levels.l1_bytes // 2
-    cells = _cells([reference], variants.encodings(timed, 2), control=True)
-    return Group(2, size, "random", "chain", "l1", True, cells, "control")
+    # Base pages have no tails for a memory model to misplace.
+    order = 2 if options.memory_model is None else 0
+    cells = _cells([reference], variants.encodings(timed, order), control=True)
+    return Group(order, size, "random", "chain", "l1", True, cells, "control")
 
 
 # Where a cell's memmap is: layout, backing, and which of several alike.
@@ -482,14 +494,17 @@ def places_of(group: Group) -> list[Place]:
 
 def memmap_bytes(plan: Plan, group: Group) -> int:
     """Bytes of each memmap of a group."""
-    if Pattern.parse(group.pattern).name == "slab":
-        return folio_map(plan, group).bytes
-    return uniform_bytes(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    pattern = Pattern.parse(group.pattern)
+    return pattern.memmap_bytes(group.order, group.footprint_bytes, plan.struct_page_bytes)
 
 
 def folio_map(plan: Plan, group: Group) -> FolioMap:
     """The folios that a group's memmaps cover."""
-    return Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    found = Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    if plan.memory_model is None:
+        return found
+    arranged = alignment.Arrangement(alignment.find(plan.memory_model), found, alignment.BASE_PAGES[0])
+    return dataclasses.replace(found, arrangement=arranged.page_offsets)
 
 
 def region_sizes(plan: Plan) -> dict[Place, int]:
@@ -498,7 +513,7 @@ def region_sizes(plan: Plan) -> dict[Place, int]:
     for group in plan.groups:
         needed = memmap_bytes(plan, group)
         for place in places_of(group):
-            if place[1] != "memfd":
+            if place[1] != "memfd" and plan.memory_model is None:
                 sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place[1]))
     return sizes
 

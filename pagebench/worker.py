@@ -117,7 +117,8 @@ class Worker:
             if self._frames is not None:
                 self._frames[1].close()
             folio_map = plan.folio_map(self.plan, group)
-            made = self._stack.enter_context(Frames(group, folio_map, self.regions, self.rng("frames", *key)))
+            made = Frames(group, folio_map, self.regions, self.rng("frames", *key), self.plan.memory_model)
+            self._stack.enter_context(made)
             self._frames = key, made
         return self._frames[1]
 
@@ -158,7 +159,7 @@ class Worker:
                 layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
                 for layout, _, _ in plan.places_of(group)
             },
-            "backing": self._backing(group),
+            "backing": self._backing(group, frames),
             **GroupSampler(
                 group, placed, frames, windows, self.clock, self.counters, self.plan.rounds, rng
             ).run(),
@@ -169,12 +170,18 @@ class Worker:
             frames.forget()
         return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}
 
-    def _backing(self, group: plan.Group) -> dict[str, dict[str, int]]:
+    def _backing(self, group: plan.Group, frames: Frames) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
         found: dict[str, dict[str, int]] = {}
         for place in plan.places_of(group):
+            if place[1] == "memfd":
+                obtained = {}
+            elif place in self.obtained:
+                obtained = self.obtained[place]
+            else:
+                obtained = frames.obtained(place)
             counts = found.setdefault(place[1], {})
-            for name, size in self.obtained.get(place, {}).items():
+            for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
         return found
 

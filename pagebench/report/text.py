@@ -191,6 +191,8 @@ def _header(summary: Mapping[str, Any]) -> list[str]:
         size = plan["struct_page_bytes"]
         falls = ": no power of two, so that masks fall back to the tagged pointer, as in the kernel"
         rows.append(("page", f"sizeof(struct page) is {size}{falls if size & (size - 1) else ''}"))
+    if plan.get("memory_model"):
+        rows.append(("model", f"memmaps as badly aligned as {plan['memory_model']} allows, see `align`"))
     rows += [("warning", text) for text in warnings(summary)]
     return [title, "", *_fields(rows)]
 
