@@ -85,6 +85,13 @@ def _margin(text: str) -> float:
     return value
 
 
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=PATH")
+    return name, Path(path)
+
+
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(
@@ -151,6 +158,22 @@ def parser() -> Parser:
         type=_at_least(56),
         metavar="BYTES",
         help="sizeof(struct page): 56, 64 and 96 are built in, others compiled when asked for",
+    )
+    run.add_argument(
+        "--variant",
+        dest="own",
+        action="append",
+        default=[],
+        type=_named_path,
+        metavar="NAME=FILE.c",
+        help="your own compound_head() and set_compound_head() over page.h; repeatable",
+    )
+    run.add_argument(
+        "--cc",
+        action="append",
+        default=[],
+        metavar="CC",
+        help="the built-in variants by another compiler too, as mask+clang; repeatable",
     )
     run.add_argument(
         "--memory-model",
@@ -221,7 +244,7 @@ def _print(text: str) -> None:
         raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
 
 
-# What `run` asks of a plan: fields of plan.Options, and the options that set
+# What `run` asks of a plan: fields of options.Options, and the options that set
 # them.  The seed is added by the run itself, the CPU is the machine's matter.
 ASKED = {
     "extent": "",
@@ -247,13 +270,16 @@ def _run(args: argparse.Namespace) -> None:
 
     asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     words = _words({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
+    words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
+    words += [word for cc in args.cc for word in ("--cc", cc)]
     if args.resume:
-        if asked or args.output:
-            given = ", ".join(_words({name: value})[0] for name, value in asked.items()) or "--output"
-            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {given}")
+        given = [*words, *_words({name: asked[name] for name in ("seed", "cpu") if name in asked})]
+        if given or args.output:
+            what = ", ".join(word for word in given if word.startswith("--")) or "--output"
+            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
         path = session.resume(args.resume)
     else:
-        path = session.start(asked, args.output, words)
+        path = session.start(asked, session.Extra(args.own, args.cc), args.output, words)
     found = summary.summarise(results.read(path))
     _print(text.render(found))
     _print(f"\nraw data: {path}")

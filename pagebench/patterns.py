@@ -75,10 +75,10 @@ class Pattern:
         """The folios under the pattern: of one order, but for ``slab``."""
         if self.name != "slab":
             return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
-        unit = np.array(SLABS)
-        units = self.memmap_bytes(order, footprint_bytes, struct_page_bytes) // struct_page_bytes // SLAB_PAGES
-        pfns = (np.arange(units)[:, None] * SLAB_PAGES + unit[:, 0]).reshape(-1)
-        return FolioMap(struct_page_bytes, pfns, np.tile(unit[:, 1], units))
+        slabs = np.array(SLABS)
+        pages = self.memmap_bytes(order, footprint_bytes, struct_page_bytes) // struct_page_bytes
+        pfns = (np.arange(0, pages, SLAB_PAGES)[:, None] + slabs[:, 0]).reshape(-1)
+        return FolioMap(struct_page_bytes, pfns, np.tile(slabs[:, 1], pages // SLAB_PAGES))
 
     def memmap_bytes(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> int:
         """Bytes of folio_map()'s memmap, without making it."""

@@ -9,28 +9,59 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pagebench import asm, calibrate, core, machine, plan, results, runner, tool, variants
 from pagebench.errors import PagebenchError
+from pagebench.options import DEFAULT_CONTENDERS, Options, build
 from pagebench.units import KIB, MIB
 
 DIRECTORY = Path("pagebench-results")
 # Where a machine does not say what caches it has.
 ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
 INTERRUPTED = 130
+PLAIN = ("pointer", "mask", "branchless")
 
 
-def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Variants from elsewhere: (name, file) pairs, compilers."""
+
+    own: Sequence[tuple[str, Path]] = ()
+    compilers: Sequence[str] = ()
+
+    def load(self, struct_page_bytes: int) -> tuple[tuple[variants.Loaded, ...], list[str]]:
+        """The variants, compiled, and the contenders that they suggest.
+
+        Raises PagebenchError for what does not compile.
+        """
+        loaded: list[variants.Loaded] = []
+        contenders: list[str] = []
+        for cc in self.compilers:
+            found = variants.recompiled(cc, struct_page_bytes)
+            loaded += found
+            # As each compiler likes it: those that are not pinned to a form.
+            contenders += [name for one in found for name in (one.inner, one.name) if one.inner in PLAIN]
+        for name, file in self.own:
+            loaded.append(variants.users_own(name, file, struct_page_bytes))
+            contenders += [*(() if contenders else DEFAULT_CONTENDERS), name]
+        return tuple(loaded), list(dict.fromkeys(contenders))
+
+
+def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Sequence[str]) -> Path:
     """Perform a run into a new result file and return its path.
 
-    ``asked``: fields of plan.Options that the user set.  Raises PagebenchError
+    ``asked``: fields of Options that the user set.  Raises PagebenchError
     for what cannot be measured or written.
     """
-    defaults = {"seed": secrets.randbits(32), "cpu": machine.default_cpu()}
-    options = plan.Options(**{**defaults, **asked})
+    options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
+    objects, suggested = extra.load(options.struct_page_bytes)
+    options = dataclasses.replace(
+        options, objects=objects, contenders=options.contenders or suggested or None
+    )
     _check_cpu(options.cpu)
     described = machine.describe(options.cpu)
     caches = described.caches
@@ -40,17 +71,17 @@ def start(asked: Mapping[str, Any], output: Path | None, words: Sequence[str]) -
     try:
         # A plan on what is reported first: what is wrong is said at once.
         reported = plan.Levels(l1, l2, l3)
-        draft = plan.build(options, reported, l3, available)
+        draft = build(options, reported, l3, available)
         measured = None
         if any(group.level in ("l3", "dram") for group in draft.groups):
             measured = calibrate.measure_l3(options.cpu, l2, l3)
-            draft = plan.build(
+            draft = build(
                 options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available
             )
         clock = core.Clock(10_000_000)
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
-    codes = {name: _code(variants.find(name, draft.struct_page_bytes), draft) for name in draft.variant_names}
+    codes = _codes(draft)
     built = variants.object_of(draft.struct_page_bytes)
     words = [*words, "--seed", str(options.seed)]
     header = {
@@ -94,18 +125,21 @@ def resume(path: Path) -> Path:
     Raises PagebenchError where this is not the machine code that was timed.
     """
     run = results.read(path)
-    codes = {
-        name: _code(variants.find(name, run.plan.struct_page_bytes), run.plan)
-        for name in run.plan.variant_names
-    }
+    codes = _codes(run.plan)
     if codes != run.header["variants"]:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
     _sample(run.plan, results.Writer.resume(run), codes, run.done)
     return path
 
 
+def _codes(the_plan: plan.Plan) -> dict[str, Any]:
+    """What a report says of each variant that is timed."""
+    known = variants.known(the_plan.struct_page_bytes, the_plan.objects)
+    return {name: _code(known[name], the_plan) for name in the_plan.variant_names}
+
+
 def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
-    """What a report says of a variant: origin, and each timed loop's code."""
+    """Origin, and each timed loop's code."""
     probes = {}
     for name in dict.fromkeys(group.probe for group in the_plan.groups):
         probe = variant.probes[name]
@@ -122,6 +156,7 @@ def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
         "subject": variant.subject,
         "version": variant.version,
         "struct_page_bytes": variant.struct_page_bytes,
+        "source": next((one.source for one in the_plan.objects if one.name == variant.name), ""),
         "probes": probes,
     }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from pagebench import compiled, core
+from pagebench import compiled, compiler, core
 from pagebench.errors import PagebenchError
 
 # Harness only: the loop without a lookup, and the one-cycle positive control
@@ -28,6 +30,20 @@ def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
     return PagebenchError(f"unknown {what} {name!r}: {hint}")
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A variant of a shared object: ``inner`` is what it is called in there.
+
+    ``source`` says where it comes from: a compiler, a file, a kernel tree and
+    how that was compiled.
+    """
+
+    name: str
+    inner: str
+    path: str
+    source: str
+
+
 def object_of(struct_page_bytes: int) -> Path | None:
     """Where the variants over struct pages of that size are: None for the core itself.
 
@@ -40,21 +56,56 @@ def object_of(struct_page_bytes: int) -> Path | None:
 
 
 @cache
-def known(struct_page_bytes: int = 64) -> Mapping[str, core.Variant]:
-    """The variants over struct pages of that size, by name.  Raises like object_of()."""
+def known(struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> Mapping[str, core.Variant]:
+    """The variants over struct pages of that size, by name, and those of ``objects``.
+
+    Raises PagebenchError like object_of(), for objects that cannot be loaded,
+    and for struct pages of another size.
+    """
     path = object_of(struct_page_bytes)
-    return core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path)
+    found = dict(core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path))
+    for one in objects:
+        if one.name in found:
+            raise PagebenchError(f"there is a variant {one.name} already: choose another name")
+        variant = core.load_variants(Path(one.path))[one.inner]
+        if variant.struct_page_bytes != struct_page_bytes:
+            raise PagebenchError(
+                f"{one.name} has a struct page of {variant.struct_page_bytes} bytes, the others of "
+                f"{struct_page_bytes}: give --struct-page {variant.struct_page_bytes}"
+            )
+        found[one.name] = dataclasses.replace(variant, name=one.name)
+    return found
 
 
-def find(name: str, struct_page_bytes: int = 64) -> core.Variant:
+def find(name: str, struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> core.Variant:
     """A variant over struct pages of that size.
 
     Raises PagebenchError for an unknown name.
     """
-    table = known(struct_page_bytes)
+    table = known(struct_page_bytes, objects)
     if name not in table:
         raise nearest(name, table, "variant")
     return table[name]
+
+
+def recompiled(cc: str, struct_page_bytes: int) -> list[Loaded]:
+    """The built-in variants by another compiler: ``mask+clang`` beside ``mask``.
+
+    Raises PagebenchError where it cannot compile them.
+    """
+    path = compiled.built_in(struct_page_bytes, cc)
+    label = Path(compiler.find(cc)[0]).name
+    return [
+        Loaded(f"{name}+{label}", name, str(path), core.compiler(path))
+        for name in core.load_variants(path)
+        if name not in HARNESS
+    ]
+
+
+def users_own(name: str, file: Path, struct_page_bytes: int) -> Loaded:
+    """A user's own compound_head() over page.h.  Raises PagebenchError where it does not compile."""
+    path = compiled.user_variant(name, file, struct_page_bytes)
+    return Loaded(name, name, str(path), f"{file.name}, {core.compiler(path)}")
 
 
 def encodings(variants: Mapping[str, core.Variant], order: int) -> dict[str, int]:

@@ -46,7 +46,7 @@ class Worker:
         self.counters: core.Counters | None = None
         with suppress(OSError):  # no PMU, or not for us: the machine's description says so
             self.counters = stack.enter_context(core.Counters())
-        known = variants.known(the_plan.struct_page_bytes)
+        known = variants.known(the_plan.struct_page_bytes, the_plan.objects)
         self.variants = {name: known[name] for name in the_plan.variant_names}
         self.regions = self._reserve(stack)
         self.obtained = {

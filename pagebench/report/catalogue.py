@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pagebench import asm, core, patterns
 from pagebench.layout import LAYOUTS
-from pagebench.plan import PRESETS
+from pagebench.options import PRESETS
 from pagebench.probes import PROBES
 
 

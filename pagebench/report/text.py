@@ -226,7 +226,7 @@ def _variants(summary: Mapping[str, Any]) -> list[str]:
         variant = summary["variants"][mine[0]["variant"]]
         forms = "/".join(_ordered(cell["form"] for cell in mine))
         probe = next(iter(variant["probes"].values()))
-        origin = " ".join(part for part in (variant["commit"], variant["version"]) if part)
+        origin = " ".join(part for part in (variant["commit"], variant["version"], variant["source"]) if part)
         line = f"{_short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
         lines.append(line + origin[: WIDTH - len(line)])
     return lines
