@@ -44,7 +44,8 @@ class Extra:
             found = variants.recompiled(cc, struct_page_bytes)
             loaded += found
             # As each compiler likes it: those that are not pinned to a form.
-            contenders += [name for one in found for name in (one.inner, one.name) if one.inner in PLAIN]
+            names = {one.inner: one.name for one in found}
+            contenders += [name for inner in PLAIN for name in (inner, names[inner])]
         for name, file in self.own:
             loaded.append(variants.users_own(name, file, struct_page_bytes))
             contenders += [*(() if contenders else DEFAULT_CONTENDERS), name]

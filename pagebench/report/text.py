@@ -74,9 +74,9 @@ def _difference(cell: Cell | None) -> str:
 
 
 def _wrapped_name(name: str, width: int) -> list[str]:
-    """A contender's name over several lines, broken behind - and before @."""
+    """A contender's name over several lines, broken behind - and before @ and +."""
     lines = [""]
-    for part in re.findall(r"@?[^-@]+-?", name):
+    for part in re.findall(r"[@+]?[^-@+]+-?", name):
         if len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
