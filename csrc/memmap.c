@@ -76,6 +76,8 @@ void pb_memmap_populate(const struct pb_variant *variant, void *base,
 		char *head = page_at(base, folios[i].head);
 
 		variant->init_head(head, folios[i].order);
+		if (!folios[i].order)
+			continue;
 		variant->init_tails(head + variant->struct_page_bytes, head,
 				    folios[i].order, written(&folios[i]) - 1);
 	}

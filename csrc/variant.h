@@ -169,7 +169,8 @@ static __always_inline void pb_prep_tails(struct page *head)
 		PB_ZERO(link);                 \
 	} while (0)
 
-#define PB_LOOKUP     head = (struct page *)compound_head(page)
+/* Up to v5.16 a kernel's takes no pointer to const. */
+#define PB_LOOKUP     head = (struct page *)compound_head((struct page *)page)
 #define PB_NO_LOOKUP  head = (struct page *)page
 #define PB_REF_ADD(n) PB_ATOMIC_ADD(&PB_FIELD(head, int, _refcount), n)
 
@@ -197,34 +198,52 @@ static const struct pb_probe pb_probes[] = {
 	PB_ROW(gup),	PB_ROW(zap),   PB_ROW(try_get), PB_ROW(prep),
 };
 
-/* Every field that a probe reads or writes; the rest of the page is zero. */
-static __always_inline void pb_clear_page_struct(void *page)
+#define PB_SET(image, type, member, value)                              \
+	do {                                                            \
+		type field = (type)(value);                             \
+                                                                        \
+		__builtin_memcpy((char *)&(image) +                     \
+					 offsetof(struct page, member), \
+				 &field, sizeof(field));                \
+	} while (0)
+
+/* Each word of a page once: an image of it, made in registers, is copied. */
+struct pb_image {
+	unsigned long word[sizeof(struct page) / sizeof(unsigned long)];
+};
+
+static __always_inline void pb_store_image(void *page, struct pb_image image)
 {
 	unsigned long *word = page;
 	unsigned int i;
 
 #pragma GCC unroll 16
-	for (i = 0; i < sizeof(struct page) / sizeof(*word); i++)
-		word[i] = 0;
-	PB_FIELD(page, int, _mapcount) = -1;
+	for (i = 0; i < sizeof(image) / sizeof(*word); i++)
+		word[i] = image.word[i];
 }
 
+/* Every field that a probe reads or writes; the rest of the page is zero. */
 static void pb_init_head(void *head, uint32_t order)
 {
-	pb_clear_page_struct(head);
-	if (order)
-		PB_FIELD(head, unsigned long, flags) = 1UL << PG_head;
-	/* An empty lru: what stands there in a head is even. */
-	((volatile unsigned long *)head)[1] = (unsigned long)head + 8;
-	PB_FIELD(head, int, _refcount) = 1;
+	struct pb_image image = { 0 };
+
+	PB_SET(image, int, _mapcount, -1);
+	PB_SET(image, int, _refcount, 1);
+	PB_SET(image, unsigned long, flags, order ? 1UL << PG_head : 0);
 	/* For prep, which the kernel tells the order. */
-	PB_FIELD(head, unsigned long, private) = order;
+	PB_SET(image, unsigned long, private, order);
+	/* An empty lru: what stands there in a head is even. */
+	image.word[1] = (unsigned long)head + 8;
+	pb_store_image(head, image);
 }
 
 static __always_inline void pb_write_tail(void *tail, const void *head,
 					  uint32_t order)
 {
-	pb_clear_page_struct(tail);
+	struct pb_image image = { 0 };
+
+	PB_SET(image, int, _mapcount, -1);
+	pb_store_image(tail, image);
 	pb_set_compound_head((struct page *)tail, (struct page *)head, order);
 }
 

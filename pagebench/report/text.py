@@ -48,8 +48,21 @@ def _digits(value: float) -> str:
 def _ns(value: float | None, width: int) -> str:
     if value is None:
         return "-".rjust(width)
-    decimals = min(_decimals(value), max(0, width - 3))
-    return f"{value:.{decimals}f}".rjust(width)
+    for decimals in range(min(_decimals(value), max(0, width - 3)), -1, -1):
+        if len(text := f"{value:.{decimals}f}") <= width:
+            return text.rjust(width)
+    return f"{value:.0e}".replace("e+0", "e").rjust(width)
+
+
+def _size(size: int) -> str:
+    """A footprint in the four characters of its column."""
+    text = format_size(size)
+    if len(text) <= 4:
+        return text
+    number, unit = float(text[:-1]), text[-1]
+    if number < 999.5:
+        return f"{number:.0f}{unit}"
+    return f"{min(number / 1024, 0.99):.2f}"[1:] + {"K": "M", "M": "G", "G": "T"}[unit]
 
 
 def _difference(cell: Cell | None) -> str:
@@ -63,14 +76,14 @@ def _difference(cell: Cell | None) -> str:
         mark = "+"
     if estimate is None:
         return "no data".rjust(CELL)
-    if low is None or high is None:
-        return f"{estimate:+.{_decimals(estimate)}f}+-inf{mark}".rjust(CELL)
-    half = max(estimate - low, high - estimate)
-    decimals = _decimals(max(abs(estimate), half))
-    width = f"{half:.{decimals}f}"
-    if width.startswith("0."):
-        width = width[1:]
-    return f"{estimate:+.{decimals}f}+-{width}{mark}".rjust(CELL)
+    half = math.inf if low is None or high is None else max(estimate - low, high - estimate)
+    for decimals in range(_decimals(max(abs(estimate), half if half < math.inf else 0)), -1, -1):
+        width = f"{half:.{decimals}f}"
+        if width.startswith("0."):
+            width = width[1:]
+        if len(text := f"{estimate:+.{decimals}f}+-{width}{mark}") <= CELL:
+            return text.rjust(CELL)
+    return f"{estimate:+.0e}{mark}".rjust(CELL)
 
 
 def _wrapped_name(name: str, width: int) -> list[str]:
@@ -80,7 +93,7 @@ def _wrapped_name(name: str, width: int) -> list[str]:
         if len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
-    return [line[:width] for line in lines if line]
+    return [line[i : i + width] for line in lines for i in range(0, len(line), width)]
 
 
 def _short(name: str) -> str:
@@ -96,7 +109,7 @@ def _fields(rows: Iterable[tuple[str, str]]) -> list[str]:
     """Label and text, wrapped under itself."""
     lines = []
     for label, text in rows:
-        wrapped = textwrap.wrap(text, WIDTH - 11, break_long_words=False) or [""]
+        wrapped = textwrap.wrap(text, WIDTH - 11) or [""]
         lines += [f"{label if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
     return lines
 
@@ -228,7 +241,7 @@ def _variants(summary: Mapping[str, Any]) -> list[str]:
         probe = next(iter(variant["probes"].values()))
         origin = " ".join(part for part in (variant["commit"], variant["version"], variant["source"]) if part)
         line = f"{_short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
-        lines.append(line + origin[: WIDTH - len(line)])
+        lines.append((line + origin)[:WIDTH])
     return lines
 
 
@@ -269,7 +282,7 @@ def _series(summary: Mapping[str, Any]) -> list[str]:
             if (r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) == key
         }
         cells = "".join(" " + _difference(mine.get(question)) for question in asked)
-        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {format_size(key[3]):>4}{cells}")
+        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {_size(key[3]):>4}{cells}")
     return lines
 
 
@@ -301,8 +314,9 @@ def _fake_heads(summary: Mapping[str, Any]) -> list[str]:
                     for row in summary["series"]
                     if (row["question"], row["probe"], row["pattern"]) == (question, probe, pattern)
                 ]
-                ratio = f"{100 * (rows[0]['ratio']['estimate'] - 1):+.0f} %" if rows else "-"
-                line += f" {ratio:>8} {_difference(rows[0] if rows else None)}"
+                ratio = rows[0]["ratio"]["estimate"] if rows else None
+                percent = "-" if ratio is None else f"{100 * (ratio - 1):+.0f} %"
+                line += f" {percent:>8} {_difference(rows[0] if rows else None)}"
             lines.append(line)
     return lines
 
@@ -314,7 +328,7 @@ def _table(
     reference = next(c["contender"] for c in cells if c["verdict"] == "reference")
     names = [["harn"], ["ref"], *(_wrapped_name(_short(o), CELL) for o in others)]
     widths = [4, 6, *[CELL] * len(others)]
-    lines = [f"{probe}, {pattern}: ns per lookup, and the difference to {_short(reference)}"]
+    lines = _paragraph(f"{probe}, {pattern}: ns per lookup, and the difference to {_short(reference)}")
     for row in range(depth := max(map(len, names))):
         place = [name[row - depth + len(name)] if row - depth + len(name) >= 0 else "" for name in names]
         label = "ord mem" if row == depth - 1 else ""
@@ -337,7 +351,7 @@ def _table(
             _ns(mine[reference]["ns"]["median"] if reference in mine else None, 6),
             *(_difference(mine.get(other)) for other in others),
         ]
-        lines.append(f"{order:2} {format_size(footprint):>4} " + " ".join(texts))
+        lines.append(f"{order:2} {_size(footprint):>4} " + " ".join(texts))
     shown = [reference, *others] if others else [reference]
     touched = _ordered(
         (c["order"], c["footprint_bytes"], c["layout"], c["touched_bytes"])
@@ -363,8 +377,8 @@ def _counts(summary: Mapping[str, Any]) -> list[str]:
         lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
     for c in counted:
         values = "".join(_ns(c["counts"].get(event), 7) for event in events)
-        where = f"{c['probe']:6} {c['order']:2} {format_size(c['footprint_bytes']):>4}"
-        lines.append(f"{where} {_short(c['contender'])[:18]:18}{values}")
+        where = f"{c['probe']:7} {c['order']:2} {_size(c['footprint_bytes']):>4}"
+        lines.append(f"{where} {_short(c['contender'])[:17]:17}{values}")
     return lines
 
 
@@ -395,7 +409,7 @@ def _zap(summary: Mapping[str, Any]) -> list[str]:
                 texts.append("?")
             else:
                 texts.append(f"{cell['difference']['ns']['estimate'] * ZAP_LOOKUPS / 1000:+.2f}")
-        lines.append(f"{probe:7} {_short(name):23}" + "".join(text.rjust(8) for text in texts))
+        lines.append(f"{probe:7} {_short(name)[:23]:23}" + "".join(text.rjust(8) for text in texts))
     return lines
 
 
@@ -462,6 +476,19 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _command(command: str) -> list[str]:
+    """A shell command, broken behind blanks and commas with backslashes."""
+    if "'" in command:  # where a backslash is one
+        return [f"  {command}"]
+    lines = ["  "]
+    for piece in re.findall(r"[^ ,]+[ ,]?", command):
+        if len(lines[-1]) + len(piece) >= WIDTH:
+            lines.append("    " if lines[-1].endswith(" ") else "")
+            lines[-2] += "\\"
+        lines[-1] += piece
+    return lines
+
+
 def render(summary: Mapping[str, Any]) -> str:
     """The whole report, every line 75 columns or less."""
     legend = (
@@ -490,6 +517,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_paragraph(LIMITS),
         "",
         "reproduce with:",
-        f"  {summary['command']}",
+        *_command(summary["command"]),
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    report = "\n".join(line.rstrip() for line in lines) + "\n"
+    return report.encode("ascii", "replace").decode()

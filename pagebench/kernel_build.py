@@ -1,0 +1,205 @@
+"""Compile a source against a kernel tree: by its kbuild, or by the compiler directly.
+
+kbuild runs shells, so it gets plain paths only; the compiler is called without one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagebench import compiler
+
+# What a shell, make and kbuild all take for nothing but a path.
+PLAIN = re.compile(r"[A-Za-z0-9_./+@^-]+")
+SECONDS = 300
+
+# Tracing prologues and return thunks are kept out, and debug sections.  By the names that kbuild knows since
+# v5.8 and before.
+KBUILD = """\
+obj-m := probe.o kernel_tree.o
+ccflags-remove-y := $(CC_FLAGS_FTRACE)
+CFLAGS_REMOVE_probe.o := $(CC_FLAGS_FTRACE)
+CFLAGS_REMOVE_kernel_tree.o := $(CC_FLAGS_FTRACE)
+ccflags-y := $(call cc-option,-mfunction-return=keep) {flags}
+"""
+OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g0")
+
+# What arch/x86/Makefile and Makefile set and what changes code; those that this compiler does not know are
+# left out, as cc-option does.
+DIRECT = {
+    "x86": (
+        "-m64 -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 -mno-fp-ret-in-387 "
+        "-falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 -mskip-rax-setup "
+        "-mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none -fno-PIE "
+        "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
+        "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
+        "-fno-jump-tables -fconserve-stack -fno-builtin-wcslen"
+    ).split()
+}
+# And what options of the tree's configuration add to that.
+CONFIGURED = {
+    "CC_OPTIMIZE_FOR_PERFORMANCE": "-O2",
+    "CC_OPTIMIZE_FOR_PERFORMANCE_O3": "-O3",
+    "CC_OPTIMIZE_FOR_SIZE": "-Os",
+    "GENERIC_CPU": "-mtune=generic",
+    "X86_NATIVE_CPU": "-march=native",
+    "MK8": "-march=k8",
+    "MCORE2": "-march=core2",
+    "MATOM": "-march=atom",
+    "FRAME_POINTER": "-fno-omit-frame-pointer -fno-optimize-sibling-calls",
+    "SLS": "-mharden-sls=all",
+    "MITIGATION_SLS": "-mharden-sls=all",
+    "INIT_STACK_ALL_ZERO": "-ftrivial-auto-var-init=zero",
+    "INIT_STACK_ALL_PATTERN": "-ftrivial-auto-var-init=pattern",
+    "ZERO_CALL_USED_REGS": "-fzero-call-used-regs=used-gpr",
+    "UBSAN_BOUNDS_STRICT": "-fsanitize=bounds-strict",
+    "UBSAN_ARRAY_BOUNDS": "-fsanitize=array-bounds",
+    "UBSAN_SHIFT": "-fsanitize=shift",
+    "KASAN_GENERIC": "-fsanitize=kernel-address",
+    "KCSAN": "-fsanitize=thread",
+    "KMSAN": "-fsanitize=kernel-memory",
+    "KCOV_INSTRUMENT_ALL": "-fsanitize-coverage=trace-pc",
+}
+# Without a path, a warning or a definition in them: flags that can change code.
+CHANGES_CODE = re.compile(r"-(?:[fmO]|std=)(?!.*prefix-map=)")
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A way to compile against a tree: a command that lacks source and output, and where it runs.
+
+    ``how`` is "kbuild" or "direct", ``why`` what kept kbuild from it.
+    """
+
+    how: str
+    why: str
+    command: tuple[str, ...]
+    cwd: Path
+
+    @property
+    def cflags(self) -> str:
+        """The flags that can change code."""
+        return " ".join(word for word in self.command[1:] if CHANGES_CODE.match(word))
+
+
+class Log:
+    """Every command with what it said, in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def run(self, argv: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run a program without a shell, its messages untranslated.
+
+        Raises CompilerError when it cannot be started or does not end.
+        """
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "KBUILD", "GNUMAKE"))}
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=SECONDS,
+                env={**environment, "LC_ALL": "C"},
+            )
+        except OSError as error:
+            raise compiler.CompilerError(f"cannot run {argv[0]}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise compiler.CompilerError(f"{argv[0]} did not end in {SECONDS} s") from error
+        with self._path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{shlex.join(argv)}\n{done.stdout}{done.stderr}\n")
+        return done
+
+
+def by_kbuild(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log) -> Compilation | str:
+    """How the tree's kbuild compiles ``probe.c`` in ``scratch``; a string where it does not."""
+    if odd := next((word for word in map(str, (source, tree, scratch, *cc)) if not PLAIN.fullmatch(word)), ""):
+        return f"kbuild does not take the path {odd!r}"
+    scratch.joinpath("Kbuild").write_text(KBUILD.format(flags=" ".join(OURS)))
+    try:
+        message = make(source, tree, cc, scratch, log, "probe.o")
+    except compiler.CompilerError as error:
+        message = str(error)
+    if message:
+        return message
+    words = _command(scratch / ".probe.o.cmd")
+    if not words:
+        return "kbuild left no command"
+    return Compilation("kbuild", "", tuple(words), tree)
+
+
+def make(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log, target: str) -> str:
+    """Have kbuild make one object in ``scratch``; what was wrong, or nothing."""
+    argv = ["make", "-C", str(source), f"M={scratch}", f"CC={' '.join(cc)}", "V=1", target]
+    # For an O= directory kbuild has to be told: its own Makefile may name a place it was moved from.
+    if source != tree:
+        argv.insert(3, f"O={tree}")
+    done = log.run(argv, scratch)
+    if done.returncode == 0 and scratch.joinpath(target).exists():
+        return ""
+    return compiler.first_error(done.stderr or done.stdout)
+
+
+def _command(file: Path) -> list[str]:
+    """The compiler's words in a .cmd file, without source, output and dependency file."""
+    try:
+        first = file.read_text().splitlines()[0]
+        words = shlex.split(first.split(":=", 1)[1].replace("$$", "$").replace(r"\#", "#"))
+    except (OSError, ValueError, IndexError):
+        return []
+    ends = [i for i, word in enumerate(words) if word == ";" or word.endswith(";")]
+    words = words[: ends[0] + 1] if ends else words
+    words[-1] = words[-1].rstrip(";")
+    return [word for word in words[: words.index("-c")] if not word.startswith("-Wp,")] if "-c" in words else []
+
+
+def directly(
+    source: Path, tree: Path, arch: str, config: frozenset[str], cc: Sequence[str], log: Log, why: str
+) -> Compilation:
+    """The command that calls the compiler with the tree's include paths and flags.
+
+    ``arch`` is the directory under arch/, ``config`` the options that are =y.  Raises CompilerError where the
+    flags for an architecture are not known.
+    """
+    if arch not in DIRECT:
+        raise compiler.CompilerError(
+            f"kbuild does not run ({why}), and without it pagebench compiles for {', '.join(DIRECT)} only, "
+            f"not for {arch}"
+        )
+    flags = [*OURS, *DIRECT[arch], "-fomit-frame-pointer"]
+    for option, adds in CONFIGURED.items():
+        flags += adds.split() if option in config else []
+    flags = _known(flags, cc, log, tree)
+    paths = []
+    for part in (f"arch/{arch}/include", "include", f"arch/{arch}/include/uapi", "include/uapi"):
+        generated = "generated".join(part.rsplit("include", 1)) if part == "include" else ""
+        own = part.replace("include", "include/generated", 1) if not generated else part
+        paths += [source / part, tree / own]
+    words = [*cc, "-nostdinc"]
+    if not (source / "include/linux/stdarg.h").exists():  # v5.15 and before
+        words += ["-isystem", log.run([*cc, "-print-file-name=include"], tree).stdout.strip()]
+    for path in paths:
+        words += ["-I", str(path)]
+    for header in ("compiler-version.h", "kconfig.h", "compiler_types.h"):
+        if (source / "include/linux" / header).exists():
+            words += ["-include", str(source / "include/linux" / header)]
+    words += ["-D__KERNEL__", "-DMODULE", '-DKBUILD_MODNAME="kernel_tree"', '-DKBUILD_BASENAME="kernel_tree"']
+    return Compilation("direct", why, (*words, *flags), tree)
+
+
+def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list[str]:
+    """Those of the flags that the compiler knows."""
+    test = ["-Werror", "-S", "-x", "c", os.devnull, "-o", os.devnull]
+    if not log.run([*cc, *flags, *test], cwd).returncode:
+        return list(flags)
+    return [flag for flag in flags if not log.run([*cc, flag, *test], cwd).returncode]
