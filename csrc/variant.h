@@ -133,7 +133,8 @@ static __always_inline void pb_prep_tails(struct page *head)
 #define PB_PROBE(probe, BEFORE, LOOKUP, AFTER)                                 \
 	PB_HIDDEN extern const char PB_CAT(__start_, PB_SYMBOL(probe))[];      \
 	PB_HIDDEN extern const char PB_CAT(__stop_, PB_SYMBOL(probe))[];       \
-	PB_HIDDEN __attribute__((noinline, section(PB_STR(PB_SYMBOL(probe))))) \
+	PB_HIDDEN __attribute__((__noinline__,                                 \
+			       section(PB_STR(PB_SYMBOL(probe)))))             \
 	const void *PB_SYMBOL(probe##_loop)(                                   \
 		const void *base, const uint32_t *offsets, size_t n);          \
 	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \

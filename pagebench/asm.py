@@ -73,7 +73,9 @@ _WIDE = {
 }
 _REGISTER = re.compile(rf"\b(?:{'|'.join(_WIDE)})\b")
 _JUMPS_IF = re.compile(r"j(?!mp).+|loop.*|bc?\..+|[ct]bn?z")
-_NO_WAY_ON = {"jmp", "b", "br", "ret", "ud2", "int3", "hlt", "brk", "udf"}
+_NO_WAY_ON = {"jmp", "b", "br", "ret", "ud1", "ud2", "int3", "hlt", "brk", "udf"}
+# Where UBSAN traps, clang puts its reason into an operand; capstone has no ud1.
+_CLANG_TRAP = re.compile(rb"\x67\x0f\xb9\x40.", re.DOTALL)
 # aarch64: what does not write its first operand, and what writes and reads flags.
 _NO_RESULT = re.compile(r"cmp|cmn|tst|ccm[pn]|[ct]bn?z|b(l|r|lr|c?\..+)?|ret|st(l?u?r[bh]?|n?p)|prfu?m")
 _SETS_FLAGS = re.compile(r"cmp|cmn|tst|ccm[pn]|(add|sub|and|bic|neg|adc|sbc)s")
@@ -172,12 +174,18 @@ def _decode(probe: core.Probe, machine: str) -> dict[int, _Op]:
     disassembler = capstone.Cs(architecture, mode)
     disassembler.detail = True
     ops, end = {}, 0
-    for raw in disassembler.disasm(probe.code, 0):
-        name = raw.mnemonic.split()[-1]
-        args = re.split(r", (?![^\[]*\])", raw.op_str) if raw.op_str else []
-        described = raw.address, raw.size, raw.mnemonic, raw.op_str, name, args
-        ops[raw.address] = _Op(*described, *access(raw, name, args))
-        end = raw.address + raw.size
+    while True:
+        for raw in disassembler.disasm(probe.code[end:], end):
+            name = raw.mnemonic.split()[-1]
+            args = re.split(r", (?![^\[]*\])", raw.op_str) if raw.op_str else []
+            described = raw.address, raw.size, raw.mnemonic, raw.op_str, name, args
+            ops[raw.address] = _Op(*described, *access(raw, name, args))
+            end = raw.address + raw.size
+        trap = _CLANG_TRAP.match(probe.code, end) if machine == "x86_64" else None
+        if not trap:
+            break
+        ops[end] = _Op(end, len(trap[0]), "ud1", "", "ud1", [], [], set(), set())
+        end = trap.end()
     if end != len(probe.code):
         raise PagebenchError(f"the probe {probe.name}: no {machine} instruction begins at {end:#x}")
     return ops

@@ -99,7 +99,7 @@ class Btf:
         self._words = self._read_words(data[header + type_off : header + type_off + type_len], order)
         extra = self._layouts(data, order, header) | EXTRA_WORDS
         self._at: list[int] = []  # a type's first word
-        self._structs: list[int] = []
+        self._structs: list[int] = []  # with a name
         self._pointer_bytes = 8
         self._index(extra)
 
@@ -142,7 +142,7 @@ class Btf:
                 raise self._damaged(f"its type {len(self._at) + 1} is of kind {kind}")
             fixed, each = extra[kind]
             self._at.append(at)
-            if kind in (STRUCT, UNION):
+            if kind in (STRUCT, UNION) and words[at]:
                 self._structs.append(at)
             elif kind == INT and words[at + 2] in (4, 8) and self._name(words[at]) in LONGS:
                 self._pointer_bytes = words[at + 2]

@@ -225,6 +225,13 @@ def parser() -> Parser:
     )
     align.add_argument("--no-plots", action="store_true", help="the report alone")
 
+    info = commands.add_parser(
+        "info",
+        help="this machine, this kernel, what its compound_head() is",
+        description="This machine, this kernel, what its compound_head() is.",
+    )
+    info.add_argument("--format", choices=("text", "json"), default="text")
+
     commands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."
     )
@@ -380,13 +387,31 @@ def _align(args: argparse.Namespace) -> None:
         raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
 
 
+def _info(args: argparse.Namespace) -> None:
+    import json
+
+    from pagebench import kernel, machine
+    from pagebench.report import info
+
+    found = kernel.describe(), machine.describe(machine.default_cpu())
+    _print(json.dumps(info.to_json(*found), indent=1) if args.format == "json" else info.render(*found))
+
+
 def _list(args: argparse.Namespace) -> None:
     from pagebench.report import catalogue
 
     _print(catalogue.render())
 
 
-COMMANDS = {"run": _run, "show": _show, "plot": _plot, "asm": _asm, "align": _align, "list": _list}
+COMMANDS = {
+    "run": _run,
+    "show": _show,
+    "plot": _plot,
+    "asm": _asm,
+    "align": _align,
+    "info": _info,
+    "list": _list,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

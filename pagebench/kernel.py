@@ -1,7 +1,7 @@
-"""What the running kernel is, and which contenders are its compound_head().
+"""What the running kernel is, as far as its compound_head() depends on it.
 
-From its config, its BTF, /proc and /sys under ``root``, by options and members, never by version.  What is not
-there is no error: its finding says why it is not known.
+From its config, its BTF, /proc and /sys under ``root``, by options and members, never by version.  What is
+not there is no error: the finding says why it is not known.
 """
 
 from __future__ import annotations
@@ -25,25 +25,9 @@ SYSCTL = "proc/sys/vm/hugetlb_optimize_vmemmap"
 PARAMETER = "hugetlb_free_vmemmap"
 HUGE_PAGES = "sys/kernel/mm/hugepages"
 NODES = "sys/devices/system/node"
+COUNTS = ("nr", "free", "resv", "surplus", "nr_overcommit")  # of files *_hugepages
 HOTPLUG = "sys/devices/system/memory/block_size_bytes"
 
-# What of the config decides how struct pages are encoded, laid out and allocated.
-OPTIONS = (
-    "64BIT",
-    "PAGE_SHIFT",
-    "FLATMEM",
-    "SPARSEMEM",
-    "SPARSEMEM_VMEMMAP",
-    "MEMORY_HOTPLUG",
-    "MEMCG",
-    "KMSAN",
-    "TRANSPARENT_HUGEPAGE",
-    "HUGETLB_PAGE",
-    "HUGETLB_PAGE_OPTIMIZE_VMEMMAP",
-    "HUGETLB_PAGE_OPTIMIZE_VMEMMAP_DEFAULT_ON",
-    "HUGETLB_PAGE_FREE_VMEMMAP",
-    "HUGETLB_PAGE_FREE_VMEMMAP_DEFAULT_ON",
-)
 # The second is its name from v5.14 to v5.18: 47010c040dec ("mm: hugetlb_vmemmap: cleanup
 # CONFIG_HUGETLB_PAGE_FREE_VMEMMAP*", v5.19).
 HVO_OPTIONS = ("HUGETLB_PAGE_OPTIMIZE_VMEMMAP", "HUGETLB_PAGE_FREE_VMEMMAP")
@@ -62,14 +46,10 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Huge pages of one size: on the whole machine, and on each node."""
+    """Huge pages of one size: ``counts`` by the kernel's names (COUNTS), and how many each node has."""
 
     page_bytes: int
-    pages: int | None
-    free: int | None
-    reserved: int | None
-    surplus: int | None
-    overcommit: int | None
+    counts: Mapping[str, int | None]
     nodes: Mapping[str, int | None]
 
 
@@ -106,15 +86,6 @@ class Kernel:
         return (pool.page_bytes // self.base_page_bytes).bit_length() - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Counterpart:
-    """A contender and the pages whose lookup it is; ``now`` is None where that is not known."""
-
-    contender: str
-    pages: str
-    now: bool | None
-
-
 def _text(root: Path, name: str) -> Found[str]:
     """A file's text without the white space around it."""
     try:
@@ -145,32 +116,29 @@ def _config(root: Path, release: str) -> Found[Mapping[str, str]]:
 
 
 def _structs(root: Path, names: Sequence[str]) -> dict[str, Found[btf.Struct]]:
-    how = f"/{BTF}"
     try:
         types = btf.Btf((root / BTF).read_bytes())
-        return {
-            name: Found(struct, how) if (struct := types.struct(name)) else Found(None, f"no such type in {how}")
-            for name in names
-        }
-    except OSError as error:
-        how = f"not readable: {how}: {error.strerror}"
-    except PagebenchError as error:
-        how = f"not readable: {how}: {error}"
-    return dict.fromkeys(names, Found(None, how))
+        found = {name: types.struct(name) for name in names}
+    except (OSError, PagebenchError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return dict.fromkeys(names, Found(None, f"not readable: /{BTF}: {why}"))
+    return {name: Found(it, f"/{BTF}" if it else f"no struct {name} in /{BTF}") for name, it in found.items()}
 
 
 def _compiler(root: Path) -> Found[str]:
     text = _text(root, "proc/version")
-    match = re.search(r"\) \((.*)\) #", text.value or "")  # ... (user@host) (gcc ..., GNU ld ...) #1 ...
-    return Found(match[1] if match else None, text.how)
+    if text.value is None:
+        return text
+    match = re.search(r"\) \((.*)\) #", text.value)  # ... (user@host) (gcc ..., GNU ld ...) #1 ...
+    return Found(match[1], text.how) if match else Found(None, f"no compiler in {text.how}")
 
 
 def _word(page: Found[btf.Struct]) -> Found[str]:
     names = {member.name for member in page.value.members} if page.value else set()
     for word in ("compound_info", "compound_head"):
         if word in names:
-            return Found(word, f"member of struct page in {page.how}")
-    return Found(None, f"neither compound_head nor compound_info in {page.how}" if page.value else page.how)
+            return Found(word, f"{word} in struct page: {page.how}")
+    return Found(None, f"neither compound_info nor compound_head in {page.how}" if page.value else page.how)
 
 
 def _memory_model(
@@ -188,10 +156,10 @@ def _memory_model(
         return Found("SPARSEMEM_VMEMMAP" if map_found else "SPARSEMEM", how)
     if node.value and node.value.member("node_mem_map"):
         return Found("FLATMEM", f"struct pglist_data has node_mem_map in {node.how}")
-    if (root / SYSCTL).exists():
+    if _text(root, SYSCTL).value is not None:
         return Found("SPARSEMEM_VMEMMAP", f"/{SYSCTL} is there, HVO depends on it")
     why = f"config {config.how}; BTF {usage.how}"
-    if (root / HOTPLUG).exists():
+    if _text(root, HOTPLUG).value is not None:
         why = f"/{HOTPLUG}: SPARSEMEM, with or without VMEMMAP; {why}"
     return Found(None, why)
 
@@ -199,21 +167,13 @@ def _memory_model(
 def _pools(root: Path) -> tuple[Pool, ...]:
     pools = []
     for path in (root / HUGE_PAGES).glob("hugepages-*kB"):
-        if not (size := path.name.removeprefix("hugepages-").removesuffix("kB")).isdecimal():
-            continue
+        size = path.name.removeprefix("hugepages-").removesuffix("kB")
         here = f"{HUGE_PAGES}/{path.name}"
-        nodes = sorted((root / NODES).glob(f"node*/hugepages/{path.name}"), key=lambda p: (len(str(p)), p))
-        pools.append(
-            Pool(
-                int(size) << 10,
-                *(_number(root, f"{here}/{name}_hugepages") for name in ("nr", "free", "resv", "surplus")),
-                _number(root, f"{here}/nr_overcommit_hugepages"),
-                {
-                    node.parts[-3]: _number(root, str(node.relative_to(root) / "nr_hugepages"))
-                    for node in nodes
-                },
-            )
-        )
+        counts = {name: _number(root, f"{here}/{name}_hugepages") for name in COUNTS}
+        found = (node.parts[-3] for node in (root / NODES).glob(f"node*/hugepages/{path.name}"))
+        nodes = sorted(found, key=lambda node: (len(node), node))  # node2 before node10
+        files = {node: f"{NODES}/{node}/hugepages/{path.name}/nr_hugepages" for node in nodes}
+        pools.append(Pool(int(size) << 10, counts, {node: _number(root, files[node]) for node in nodes}))
     return tuple(sorted(pools, key=lambda pool: pool.page_bytes))
 
 
@@ -223,70 +183,106 @@ def _parameter(root: Path) -> Found[str]:
         return Found(None, line.how)
     words = line.value.partition(" -- ")[0].split()  # what follows is init's
     given = [word.partition("=")[2] for word in words if word.startswith(f"{PARAMETER}=")]
-    return Found(given[-1] if given else "", f"{PARAMETER} in {line.how}")
+    return Found(given[-1] if given else "", line.how)
 
 
 def _compiled_in(
-    config: Found[Mapping[str, str]], zone: Found[btf.Struct], word: Found[str], root: Path
+    config: Found[Mapping[str, str]], page: Found[btf.Struct], zone: Found[btf.Struct], root: Path
 ) -> Found[bool]:
     if config.value is not None:
         for option in HVO_OPTIONS:
             if option in config.value:
                 return Found(True, f"CONFIG_{option}={config.value[option]} in {config.how}")
         return Found(False, f"no CONFIG_{HVO_OPTIONS[0]} in {config.how}")
-    if (root / SYSCTL).exists():
+    if _text(root, SYSCTL).value is not None:
         return Found(True, f"/{SYSCTL} is there")
-    if zone.value and word.value == "compound_info":
+    if zone.value and _word(page).value == "compound_info":
         there = zone.value.member("vmemmap_tails") is not None
         return Found(there, f"struct zone has {'' if there else 'no '}vmemmap_tails in {zone.how}")
     return Found(None, f"no /{SYSCTL}; config {config.how}")
 
 
-def _on(compiled_in: Found[bool], config: Mapping[str, str], parameter: Found[str], root: Path) -> Found[bool]:
+def _on(compiled_in: Found[bool], parameter: Found[str], root: Path) -> Found[bool]:
     text = _text(root, SYSCTL)
-    if text.value in ("0", "1"):
+    if text.value is not None:
         return Found(text.value == "1", f"{text.value} in {text.how}")
     if compiled_in.value is False:
         return Found(False, "not compiled in")
-    if HVO_OPTIONS[1] in config:  # up to v5.18 no sysctl, set at boot for good
-        if parameter.value:
-            return Found(parameter.value == "on", parameter.how)
-        return Found(f"{HVO_OPTIONS[1]}_DEFAULT_ON" in config, "the config's default, decided at boot")
-    if compiled_in.value and not (root / SYSCTL).exists() and (root / SYSCTL).parent.is_dir():
-        return Found(False, f"no /{SYSCTL}: nothing here that it could optimize")
+    if parameter.value:  # all that there was before v5.19
+        return Found(parameter.value == "on", f"{PARAMETER}={parameter.value} in {parameter.how}")
     return Found(None, text.how)
 
 
-def _in_use(on: Found[bool], pools: Sequence[Pool], size: int, base: int) -> Found[bool]:
-    """Whether a huge page is optimized; the static key counts these since v5.19.
+def _in_use(hvo: Found[bool], on: Found[bool], pools: Sequence[Pool], size: int, base: int) -> Found[bool]:
+    """Whether a huge page is optimized, which is when the static key of v5.19 ... v7.0 is on.
 
-    By 78f39084b41d ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl"), and that fits pages in a pool
-    as they were when it is switched.
+    A switch leaves the pages that there are as they are: 78f39084b41d ("mm: hugetlb_vmemmap: add
+    hugetlb_optimize_vmemmap sysctl").  Which it takes: hugetlb_vmemmap_optimizable_size().
     """
-    # Two vmemmap pages or more: hugetlb_vmemmap_optimizable_size() in mm/hugetlb_vmemmap.h
-    fit = [pool for pool in pools if pool.page_bytes // base * size >= 2 * base]
+    if hvo.value is False:
+        return Found(False, "not compiled in")
     if not pools and on.value is not False:
-        return Found(None, f"not readable: /{HUGE_PAGES}")
-    if not any(pool.pages for pool in fit):
-        return Found(False, "no huge pages")
+        return Found(None, f"no pools in /{HUGE_PAGES}")
+    fit = [pool for pool in pools if not size & (size - 1) and pool.page_bytes // base * size >= 2 * base]
+    if not any(pool.counts["nr"] for pool in fit):
+        return Found(False, "no huge pages that it could optimize")
     if on.value is None:
         return Found(None, on.how)
-    if on.value:
-        return Found(True, "huge pages in the pools, unless they were allocated while it was off")
-    return Found(False, "it is off, unless huge pages were allocated while it was on")
+    wrong = "all were allocated while it was off" if on.value else "any was allocated while it was on"
+    return Found(on.value, f"there are huge pages; wrong if {wrong}")
 
 
-def _encoding(word: Found[str], compiled_in: Found[bool], page: Found[btf.Struct]) -> Found[str]:
-    """As compound_info_has_mask() decides, 8c846c879e22 (v7.1); the word alone up to v7.0."""
-    if word.value is None or page.value is None:
-        return Found(None, word.how)
-    if word.value == "compound_head":
-        return Found("pointer", f"struct page has compound_head in {page.how}")
+def _encoding(page: Found[btf.Struct], zone: Found[btf.Struct], hvo: Found[bool]) -> Found[str]:
+    """The pointer in compound_head; in compound_info as compound_info_has_mask() of v7.1 decides."""
+    word = _word(page)
+    if word.value != "compound_info" or page.value is None:
+        return Found("pointer" if word.value else None, word.how)
     size = page.value.size_bytes
     if size & (size - 1):
         return Found("pointer", f"compound_info, but {size} bytes are no power of two")
-    if compiled_in.value is None:
-        return Found(None, f"compound_info, a mask if HVO is compiled in: {compiled_in.how}")
-    if not compiled_in.value:
-        return Found("pointer", f"compound_info, but without HVO: {compiled_in.how}")
-    return Found("mask", f"compound_info, with HVO: {compiled_in.how}")
+    if zone.value and zone.value.member("vmemmap_tails"):
+        return Found("mask", f"compound_info in struct page, vmemmap_tails in struct zone: {page.how}")
+    encodings = {True: "mask", False: "pointer", None: None}
+    return Found(encodings[hvo.value], f"compound_info, a mask where HVO is compiled in: {hvo.how}")
+
+
+def _max_orders(zone: Found[btf.Struct], page: Found[btf.Struct], base: int) -> tuple[Found[int], Found[int]]:
+    """MAX_PAGE_ORDER, and since v7.1 MAX_FOLIO_ORDER, from the lengths of arrays: <linux/mmzone.h>."""
+    if zone.value is None or page.value is None:
+        return Found(None, zone.how), Found(None, zone.how)
+    free, tails = zone.value.member("free_area"), zone.value.member("vmemmap_tails")
+    largest: Found[int] = Found(None, f"no vmemmap_tails in struct zone in {zone.how}")
+    if tails and tails.elements and page.value.size_bytes:
+        least = (2 * base // page.value.size_bytes).bit_length() - 1  # VMEMMAP_TAIL_MIN_ORDER
+        largest = Found(least + tails.elements - 1, f"vmemmap_tails in struct zone in {zone.how}")
+    buddy = free.elements - 1 if free and free.elements else None
+    return Found(buddy, f"free_area in struct zone in {zone.how}"), largest
+
+
+def describe(root: Path = ROOT) -> Kernel:
+    """Everything that there is to know of the running kernel."""
+    release = _text(root, "proc/sys/kernel/osrelease")
+    config = _config(root, release.value or os.uname().release)
+    structs = _structs(root, ("page", "zone", "pglist_data", "mem_section_usage"))
+    page, zone = structs["page"], structs["zone"]
+    base = os.sysconf("SC_PAGE_SIZE")
+    parameter, pools = _parameter(root), _pools(root)
+    compiled_in = _compiled_in(config, page, zone, root)
+    on = _on(compiled_in, parameter, root)
+    size = page.value.size_bytes if page.value else 64  # as most are
+    max_page_order, max_folio_order = _max_orders(zone, page, base)
+    return Kernel(
+        release=release,
+        version=_text(root, "proc/sys/kernel/version"),
+        compiler=_compiler(root),
+        config=config,
+        struct_page=page,
+        word=_word(page),
+        encoding=_encoding(page, zone, compiled_in),
+        memory_model=_memory_model(config, structs, root),
+        hvo=Hvo(compiled_in, parameter, on, _in_use(compiled_in, on, pools, size, base)),
+        base_page_bytes=base,
+        max_page_order=max_page_order,
+        max_folio_order=max_folio_order,
+        pools=pools,
+    )

@@ -10,24 +10,27 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagebench import compiler
 
 # What a shell, make and kbuild all take for nothing but a path.
-PLAIN = re.compile(r"[A-Za-z0-9_./+@^-]+")
+PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 SECONDS = 300
 
-# Tracing prologues and return thunks are kept out, and debug sections.  By the names that kbuild knows since
-# v5.8 and before.
+SOURCE, OBJECT = "kernel_tree.c", "kernel_tree.o"
+
+# Tracing prologues are kept out, by the names that kbuild knows since v5.8 and before; so are return thunks.
+# What UBSAN checks stays checked, as with CONFIG_UBSAN_TRAP, but nobody could report it here.
 KBUILD = """\
 obj-m := probe.o kernel_tree.o
 ccflags-remove-y := $(CC_FLAGS_FTRACE)
 CFLAGS_REMOVE_probe.o := $(CC_FLAGS_FTRACE)
 CFLAGS_REMOVE_kernel_tree.o := $(CC_FLAGS_FTRACE)
-ccflags-y := $(call cc-option,-mfunction-return=keep) {flags}
+ccflags-y := {optional} {flags}
 """
+OPTIONAL = ("-mfunction-return=keep", "-fsanitize-undefined-trap-on-error")
 OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g0")
 
 # What arch/x86/Makefile and Makefile set and what changes code; those that this compiler does not know are
@@ -39,8 +42,8 @@ DIRECT = {
         "-mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none -fno-PIE "
         "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
         "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
-        "-fno-jump-tables -fconserve-stack -fno-builtin-wcslen"
-    ).split()
+        "-fno-jump-tables -fconserve-stack"
+    )
 }
 # And what options of the tree's configuration add to that.
 CONFIGURED = {
@@ -53,6 +56,7 @@ CONFIGURED = {
     "MCORE2": "-march=core2",
     "MATOM": "-march=atom",
     "FRAME_POINTER": "-fno-omit-frame-pointer -fno-optimize-sibling-calls",
+    "X86_KERNEL_IBT": "-fcf-protection=branch",
     "SLS": "-mharden-sls=all",
     "MITIGATION_SLS": "-mharden-sls=all",
     "INIT_STACK_ALL_ZERO": "-ftrivial-auto-var-init=zero",
@@ -123,9 +127,11 @@ class Log:
 
 def by_kbuild(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log) -> Compilation | str:
     """How the tree's kbuild compiles ``probe.c`` in ``scratch``; a string where it does not."""
-    if odd := next((word for word in map(str, (source, tree, scratch, *cc)) if not PLAIN.fullmatch(word)), ""):
+    if odd := next(
+        (word for word in map(str, (source, tree, scratch, *cc)) if not PLAIN.fullmatch(word)), ""
+    ):
         return f"kbuild does not take the path {odd!r}"
-    scratch.joinpath("Kbuild").write_text(KBUILD.format(flags=" ".join(OURS)))
+    scratch.joinpath("Kbuild").write_text(_kbuild(OURS))
     try:
         message = make(source, tree, cc, scratch, log, "probe.o")
     except compiler.CompilerError as error:
@@ -136,6 +142,13 @@ def by_kbuild(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: L
     if not words:
         return "kbuild left no command"
     return Compilation("kbuild", "", tuple(words), tree)
+
+
+def _kbuild(flags: Sequence[str]) -> str:
+    """The Kbuild file that compiles our sources with these flags."""
+    return KBUILD.format(
+        optional=" ".join(map("$(call cc-option,{})".format, OPTIONAL)), flags=" ".join(flags)
+    )
 
 
 def make(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log, target: str) -> str:
@@ -160,7 +173,9 @@ def _command(file: Path) -> list[str]:
     ends = [i for i, word in enumerate(words) if word == ";" or word.endswith(";")]
     words = words[: ends[0] + 1] if ends else words
     words[-1] = words[-1].rstrip(";")
-    return [word for word in words[: words.index("-c")] if not word.startswith("-Wp,")] if "-c" in words else []
+    return (
+        [word for word in words[: words.index("-c")] if not word.startswith("-Wp,")] if "-c" in words else []
+    )
 
 
 def directly(
@@ -176,15 +191,20 @@ def directly(
             f"kbuild does not run ({why}), and without it pagebench compiles for {', '.join(DIRECT)} only, "
             f"not for {arch}"
         )
-    flags = [*OURS, *DIRECT[arch], "-fomit-frame-pointer"]
+    flags = [*OURS, *OPTIONAL, *DIRECT[arch].split(), "-fomit-frame-pointer"]
     for option, adds in CONFIGURED.items():
         flags += adds.split() if option in config else []
     flags = _known(flags, cc, log, tree)
-    paths = []
-    for part in (f"arch/{arch}/include", "include", f"arch/{arch}/include/uapi", "include/uapi"):
-        generated = "generated".join(part.rsplit("include", 1)) if part == "include" else ""
-        own = part.replace("include", "include/generated", 1) if not generated else part
-        paths += [source / part, tree / own]
+    paths = [
+        path
+        for shared, generated in (
+            (f"arch/{arch}/include", f"arch/{arch}/include/generated"),
+            ("include", "include"),
+            (f"arch/{arch}/include/uapi", f"arch/{arch}/include/generated/uapi"),
+            ("include/uapi", "include/generated/uapi"),
+        )
+        for path in (source / shared, tree / generated)
+    ]
     words = [*cc, "-nostdinc"]
     if not (source / "include/linux/stdarg.h").exists():  # v5.15 and before
         words += ["-isystem", log.run([*cc, "-print-file-name=include"], tree).stdout.strip()]
@@ -203,3 +223,68 @@ def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list
     if not log.run([*cc, *flags, *test], cwd).returncode:
         return list(flags)
     return [flag for flag in flags if not log.run([*cc, flag, *test], cwd).returncode]
+
+
+def way(
+    source: Path, tree: Path, arch: str, config: frozenset[str], cc: Sequence[str], scratch: Path, log: Log
+) -> Compilation:
+    """By kbuild where it compiles a file that includes <linux/mm.h>, else directly.
+
+    Raises CompilerError with the first error where that does not compile either way.
+    """
+    probe = scratch / "probe.c"
+    probe.write_text("#include <linux/mm.h>\n#include <generated/utsrelease.h>\nint pb_probe;\n")
+    found = by_kbuild(source, tree, cc, scratch, log)
+    if isinstance(found, str):
+        found = directly(source, tree, arch, config, cc, log, found)
+        done = log.run([*found.command, "-fsyntax-only", str(probe)], found.cwd)
+        if done.returncode:
+            error = compiler.first_error(done.stderr)
+            raise compiler.CompilerError(
+                f"{Path(cc[0]).name} cannot compile the tree's <linux/mm.h>: {error}"
+            )
+    return found
+
+
+# Found by trying, not by version: each line the body of a function, with what it says of the tree.
+TRIALS = (
+    ("PB_TREE_SET_THREE", "set_compound_head(page, page, order);"),
+    ("PB_TREE_SET_TWO", "set_compound_head(page, page);"),
+    ("PB_TREE_IS_FAKE", "order = page_is_fake_head(page);"),
+    ("PB_TREE_FIXED", "order = page_fixed_fake_head(page) != page;"),
+)
+
+
+def compile_tree(
+    how: Compilation, source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log
+) -> Compilation:
+    """Compile kernel_tree.c in ``scratch`` to ``OBJECT``; returns how it was done in full.
+
+    Raises CompilerError with the first error.
+    """
+    defines: list[str] = []
+    for define, body in TRIALS:
+        if (define, *defines[-1:]) in {
+            ("PB_TREE_SET_TWO", "-DPB_TREE_SET_THREE"),
+            ("PB_TREE_FIXED", "-DPB_TREE_IS_FAKE"),
+        }:
+            continue
+        trial = scratch / "trial.c"
+        trial.write_text(
+            "#include <linux/mm.h>\nvoid pb_try(struct page *page, unsigned int order);\n"
+            f"void pb_try(struct page *page, unsigned int order)\n{{\n\t{body}\n}}\n"
+        )
+        argv = [*how.command, *OURS, "-fsyntax-only", str(trial)]
+        if not log.run(argv, how.cwd).returncode:
+            defines.append(f"-D{define}")
+    if how.how == "kbuild":
+        scratch.joinpath("Kbuild").write_text(_kbuild([*OURS, *defines]))
+        if message := make(source, tree, cc, scratch, log, OBJECT):
+            raise compiler.CompilerError(f"kbuild cannot compile kernel_tree.c: {message}")
+        return replace(how, command=tuple(_command(scratch / f".{OBJECT}.cmd")))
+    argv = [*how.command, *defines, "-c", str(scratch / SOURCE), "-o", str(scratch / OBJECT)]
+    done = log.run(argv, how.cwd)
+    if done.returncode:
+        error = compiler.first_error(done.stderr)
+        raise compiler.CompilerError(f"{Path(cc[0]).name} cannot compile kernel_tree.c: {error}")
+    return how

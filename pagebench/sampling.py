@@ -228,7 +228,9 @@ class GroupSampler:
         starts = self.windows.take(np.repeat(lengths + lead_in, len(visits))).reshape(order.shape)
         for place, c in enumerate(visits):
             p, mine = self.placed[c], order == place
-            batch["run"][mine] = self.rng.choice(p.runs, self.rounds)
+            # An extra visit runs the original, lest it train a copy's branches.
+            original = np.full(1, p.variant.probes[self.group.probe].run, np.uint64)
+            batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, self.rounds)
             batch["base"][mine] = p.base
         batch["offsets"] = self.windows.addresses(starts)
         batch["lead_in"], batch["lookups"] = lead_in, lengths[:, None]

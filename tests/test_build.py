@@ -186,8 +186,7 @@ def test_the_sdist_holds_all_that_a_build_needs(tree: Path, sdist: Path) -> None
 
 
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    shutil.unpack_archive(sdist, tmp_path / "unpacked")
     output = tmp_path / "wheel"
     output.mkdir()
     again = build("wheel", tmp_path / "unpacked" / NAME, output)

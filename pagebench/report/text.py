@@ -251,7 +251,8 @@ def _tables(summary: Mapping[str, Any]) -> list[str]:
         cells = [c for c in summary["cells"] if (c["probe"], c["pattern"]) == (probe, pattern)]
         others = _ordered(c["contender"] for c in cells if c["verdict"] != "reference")
         for i in range(0, max(1, len(others)), COLUMNS):
-            lines += ["", *_table(summary, probe, pattern, cells, others[i : i + COLUMNS])]
+            shown = others[i : i + COLUMNS]
+            lines += ["", *_table(summary, probe, pattern, cells, shown), *_touched(cells, shown, first=i == 0)]
     return lines
 
 
@@ -352,16 +353,19 @@ def _table(
             *(_difference(mine.get(other)) for other in others),
         ]
         lines.append(f"{order:2} {_size(footprint):>4} " + " ".join(texts))
-    shown = [reference, *others] if others else [reference]
+    return lines
+
+
+def _touched(cells: Sequence[Cell], others: Sequence[str], first: bool) -> list[str]:
+    """What a table's contenders really touched, where that is not the footprint."""
     touched = _ordered(
         (c["order"], c["footprint_bytes"], c["layout"], c["touched_bytes"])
         for c in cells
-        if c["touched_bytes"] != c["footprint_bytes"] and c["contender"] in shown
+        if c["touched_bytes"] != c["footprint_bytes"]
+        and (c["contender"] in others or (first and c["verdict"] == "reference"))
     )
-    if touched:
-        text = "; ".join(f"order {o} {format_size(f)} {la}: {format_size(t)}" for o, f, la, t in touched)
-        lines += textwrap.wrap(f"lines touched: {text}", WIDTH)
-    return lines
+    text = "; ".join(f"order {o} {format_size(f)} {layout}: {format_size(t)}" for o, f, layout, t in touched)
+    return textwrap.wrap(f"lines touched: {text}", WIDTH) if text else []
 
 
 def _counts(summary: Mapping[str, Any]) -> list[str]:
@@ -371,7 +375,7 @@ def _counts(summary: Mapping[str, Any]) -> list[str]:
         return []
     events = _ordered(event for c in counted for event in c["counts"])
     lines = ["", "per lookup, counted by the PMU in rounds of their own"]
-    heads = [_wrapped_name(event.replace("_", "-"), 7) for event in events]
+    heads = [_wrapped_name(EVENTS.get(event, event).replace("_", "-"), 6) for event in events]
     for row in range(depth := max(map(len, heads))):
         place = [head[row - depth + len(head)] if row - depth + len(head) >= 0 else "" for head in heads]
         lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
@@ -436,10 +440,10 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
                 part += f" ({_span([c['difference']['ns']['estimate'] for c in mine])})"
             parts.append(part)
         ratios = [c["ratio"]["estimate"] for c in cells if c["ratio"]["estimate"]]
-        mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else math.nan
+        mean = f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.3f}" if ratios else "unknown"
         text = (
             f"{_short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; "
-            f"geometric mean of ratios {mean:.3f}."
+            f"geometric mean of ratios {mean}."
         )
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return lines
