@@ -74,7 +74,7 @@ _WIDE = {
 _REGISTER = re.compile(rf"\b(?:{'|'.join(_WIDE)})\b")
 _JUMPS_IF = re.compile(r"j(?!mp).+|loop.*|bc?\..+|[ct]bn?z")
 _NO_WAY_ON = {"jmp", "b", "br", "ret", "ud1", "ud2", "int3", "hlt", "brk", "udf"}
-# Where UBSAN traps, clang puts its reason into an operand; capstone has no ud1.
+# Where UBSAN traps, clang puts its reason into an operand, which capstone 5 forgets.
 _CLANG_TRAP = re.compile(rb"\x67\x0f\xb9\x40.", re.DOTALL)
 # aarch64: what does not write its first operand, and what writes and reads flags.
 _NO_RESULT = re.compile(r"cmp|cmn|tst|ccm[pn]|[ct]bn?z|b(l|r|lr|c?\..+)?|ret|st(l?u?r[bh]?|n?p)|prfu?m")
@@ -173,19 +173,20 @@ def _decode(probe: core.Probe, machine: str) -> dict[int, _Op]:
     architecture, mode, access = _MACHINES[machine]
     disassembler = capstone.Cs(architecture, mode)
     disassembler.detail = True
-    ops, end = {}, 0
-    while True:
-        for raw in disassembler.disasm(probe.code[end:], end):
+    ops: dict[int, _Op] = {}
+    begin, end = -1, 0
+    while begin != end:
+        begin = end
+        for raw in disassembler.disasm(probe.code[begin:], begin):
             name = raw.mnemonic.split()[-1]
             args = re.split(r", (?![^\[]*\])", raw.op_str) if raw.op_str else []
-            described = raw.address, raw.size, raw.mnemonic, raw.op_str, name, args
+            trap = _CLANG_TRAP.match(probe.code, raw.address) if name == "ud1" else None
+            size = len(trap[0]) if trap else raw.size
+            described = raw.address, size, raw.mnemonic, raw.op_str, name, args
             ops[raw.address] = _Op(*described, *access(raw, name, args))
-            end = raw.address + raw.size
-        trap = _CLANG_TRAP.match(probe.code, end) if machine == "x86_64" else None
-        if not trap:
-            break
-        ops[end] = _Op(end, len(trap[0]), "ud1", "", "ud1", [], [], set(), set())
-        end = trap.end()
+            end = raw.address + size
+            if trap:
+                break
     if end != len(probe.code):
         raise PagebenchError(f"the probe {probe.name}: no {machine} instruction begins at {end:#x}")
     return ops

@@ -106,7 +106,7 @@ def _config(root: Path, release: str) -> Found[Mapping[str, str]]:
         try:
             data = (root / name).read_bytes()
             text = (gzip.decompress(data) if name.endswith(".gz") else data).decode(errors="replace")
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             reasons.append(f"/{name}: {getattr(error, 'strerror', None) or 'damaged'}")
             continue
         if found := dict(re.findall(r"^CONFIG_(\w+)=(.+)$", text, re.MULTILINE)):

@@ -37,12 +37,12 @@ OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g
 # left out, as cc-option does.
 DIRECT = {
     "x86": (
-        "-m64 -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 -mno-fp-ret-in-387 "
-        "-falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 -mskip-rax-setup "
-        "-mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none -fno-PIE "
+        "-m64 -fno-PIE -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 "
+        "-mno-fp-ret-in-387 -falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 "
+        "-mskip-rax-setup -mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none "
         "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
         "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
-        "-fno-jump-tables -fconserve-stack"
+        "-fno-jump-tables -fconserve-stack -fomit-frame-pointer"
     )
 }
 # And what options of the tree's configuration add to that.
@@ -50,7 +50,6 @@ CONFIGURED = {
     "CC_OPTIMIZE_FOR_PERFORMANCE": "-O2",
     "CC_OPTIMIZE_FOR_PERFORMANCE_O3": "-O3",
     "CC_OPTIMIZE_FOR_SIZE": "-Os",
-    "GENERIC_CPU": "-mtune=generic",
     "X86_NATIVE_CPU": "-march=native",
     "MK8": "-march=k8",
     "MCORE2": "-march=core2",
@@ -191,9 +190,11 @@ def directly(
             f"kbuild does not run ({why}), and without it pagebench compiles for {', '.join(DIRECT)} only, "
             f"not for {arch}"
         )
-    flags = [*OURS, *OPTIONAL, *DIRECT[arch].split(), "-fomit-frame-pointer"]
+    flags = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
     for option, adds in CONFIGURED.items():
         flags += adds.split() if option in config else []
+    if not any(flag.startswith("-march=") for flag in flags):
+        flags.append("-mtune=generic")
     flags = _known(flags, cc, log, tree)
     paths = [
         path
@@ -218,11 +219,18 @@ def directly(
 
 
 def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list[str]:
-    """Those of the flags that the compiler knows."""
+    """Those of the flags that the compiler knows: without those that it complains of."""
     test = ["-Werror", "-S", "-x", "c", os.devnull, "-o", os.devnull]
-    if not log.run([*cc, *flags, *test], cwd).returncode:
-        return list(flags)
-    return [flag for flag in flags if not log.run([*cc, flag, *test], cwd).returncode]
+    known = list(flags)
+    while (done := log.run([*cc, *known, *test], cwd)).returncode:
+        named = set(re.findall(r"[\w=.+-]+", done.stderr))
+        refused = re.findall(r"unsupported argument '(.*?)' to option '-?(.*?)'", done.stderr)
+        named |= {f"-{option}{argument}" for argument, option in refused}
+        if not named.intersection(known):
+            error = compiler.first_error(done.stderr)
+            raise compiler.CompilerError(f"{Path(cc[0]).name} does not take the kernel's flags: {error}")
+        known = [flag for flag in known if flag not in named]
+    return known
 
 
 def way(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -45,6 +46,9 @@ def test_the_core_is_told_where_each_head_is(folios: list[tuple[int, int]], size
     assert [(int(f["head"]) * core.OFFSET_UNIT, f["order"]) for f in folio_map.folios] == [
         (head * size, order) for head, order in folios
     ]
+    assert np.array_equal(folio_map.page_offsets, folio_map.page_pfns * size // core.OFFSET_UNIT)
+    assert np.array_equal(folio_map.head_offsets, folio_map.page_heads * size // core.OFFSET_UNIT)
+    assert folio_map.head_offsets.dtype == np.uint32
     last, order = folios[-1]
     assert folio_map.bytes == (last + (1 << order)) * size
 
@@ -98,6 +102,23 @@ def test_the_last_page_that_offsets_reach_is_taken() -> None:
     folio_map = FolioMap.of(64, [(pfns, 0)])
     assert folio_map.bytes == memmap.MAX_BYTES
     assert int(folio_map.folios["head"][0]) * core.OFFSET_UNIT == pfns * 64
+
+
+def test_what_hvo_treats_is_said_once_or_for_each_folio() -> None:
+    assert FolioMap.of(64, [(0, 2), (4, 2)]).optimised.tolist() == [True, True]
+    assert FolioMap.of(64, [(0, 2), (4, 2)], [False]).optimised.tolist() == [False, False]
+    assert FolioMap.of(64, [(0, 2), (4, 2)], [False, True]).optimised.tolist() == [False, True]
+    with pytest.raises(ValueError):
+        FolioMap.of(64, [(0, 2), (4, 2)], [True] * 3)
+
+
+def test_an_arrangement_says_where_struct_pages_are() -> None:
+    folio_map = dataclasses.replace(
+        FolioMap.uniform(2, 1024), arrangement=lambda pfns: (1000 + 16 * pfns).astype(np.uint32)
+    )
+    assert folio_map.folios["head"].tolist() == [1000 + 64 * i for i in range(4)]
+    assert folio_map.page_offsets.tolist() == [1000 + 16 * i for i in range(16)]
+    assert folio_map.head_offsets[:5].tolist() == [1000] * 4 + [1064]
 
 
 @given(st.integers(0, 12), st.integers(1, 4 * MIB), st.sampled_from(SIZES))

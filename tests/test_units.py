@@ -19,7 +19,9 @@ def test_a_unit_multiplies(number: int, letter: str, suffix: str) -> None:
     assert parse_size(f" {number}{letter.lower()} ") == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "1.5M", "-1", "16 K", "16T", "0x10", "16KK", "1K2", "many", "16K,2M"])
+@pytest.mark.parametrize(
+    "text", ["", "K", "1.5M", "-1", "16 K", "16T", "0x10", "16KK", "1K2", "many", "16K,2M"]
+)
 def test_anything_else_is_refused_by_its_text(text: str) -> None:
     with pytest.raises(PagebenchError, match=f"^{re.escape(repr(text))} is not a size: .*16K"):
         parse_size(text)

@@ -27,7 +27,9 @@ def test_find_gives_the_variant_over_that_struct_page() -> None:
     assert (found.name, found.struct_page_bytes) == ("mask", 96)
 
 
-@pytest.mark.parametrize("name, meant", [("pionter", "pointer"), ("mask_select", "mask-select"), ("branch", "b")])
+@pytest.mark.parametrize(
+    "name, meant", [("pionter", "pointer"), ("mask_select", "mask-select"), ("branch", "b")]
+)
 def test_an_unknown_name_comes_with_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(PagebenchError, match=rf"^unknown variant '{name}': did you mean '{meant}"):
         variants.find(name)
@@ -39,7 +41,10 @@ def test_a_name_like_none_comes_with_all_of_them() -> None:
     assert set(str(raised.value).partition("known: ")[2].split(", ")) == NAMES
 
 
-@given(st.text(max_size=30), st.lists(st.from_regex(r"[a-z0-9@:-]{1,12}", fullmatch=True), min_size=1, max_size=6))
+@given(
+    st.text(max_size=30),
+    st.lists(st.from_regex(r"[a-z0-9@:-]{1,12}", fullmatch=True), min_size=1, max_size=6),
+)
 def test_the_hint_is_a_known_name(name: str, known: list[str]) -> None:
     message = str(variants.nearest(name, known, "probe"))
     assert message.startswith(f"unknown probe {name!r}: ")

@@ -368,6 +368,10 @@ def _touched(cells: Sequence[Cell], others: Sequence[str], first: bool) -> list[
     return textwrap.wrap(f"lines touched: {text}", WIDTH) if text else []
 
 
+# Where a column of six characters takes no whole word.
+EVENTS = {"instructions": "instr", "branch_misses": "br_misses"}
+
+
 def _counts(summary: Mapping[str, Any]) -> list[str]:
     """What a PMU counted per lookup; one line that says so where there is none."""
     counted = [c for c in (*summary["cells"], *summary["harness"]) if c["counts"]]

@@ -1,0 +1,100 @@
+"""Shared fixtures: a run small enough to be measured in a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pagebench import core, machine, memmap, options, plan, sampling
+from pagebench.frames import Frames, Placed
+from pagebench.memmap import FolioMap
+from pagebench.patterns import Pattern
+from pagebench.units import KIB, MIB
+
+LEVELS = plan.Levels(32 * KIB, 512 * KIB, 8 * MIB)
+TINY: dict[str, Any] = {
+    "contenders": ("pointer-select", "mask-select"),
+    "orders": (2,),
+    "footprints": ("16K",),
+    "patterns": ("random",),
+    "probes": ("chain", "get"),
+    "processes": 2,
+    "rounds": 7,
+    "seed": 5,
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A group with memory under it."""
+
+    group: plan.Group
+    folio_map: FolioMap
+    regions: Mapping[plan.Place, core.Reservation]
+    frames: Frames
+    placed: list[Placed]
+
+    def verify(self, seed: int = 0) -> None:
+        """As a worker does before it times anything."""
+        segments = [[self.placed[c] for c in segment] for segment in sampling.segments(self.group)]
+        self.frames.verify(self.group, segments, np.random.default_rng(seed))
+
+
+@pytest.fixture
+def tiny() -> Callable[..., plan.Plan]:
+    """Builds plans of a few milliseconds, on a CPU that this process may use."""
+
+    def build(levels: plan.Levels = LEVELS, **changes: Any) -> plan.Plan:
+        asked = {"cpu": machine.default_cpu(), **TINY, **changes}
+        return options.build(options.Options(**asked), levels, 32 * MIB, None)
+
+    return build
+
+
+@pytest.fixture
+def movable() -> Callable[[plan.Plan], dict[str, bool]]:
+    """Of every loop of a plan: that it may be copied."""
+
+    def every(the_plan: plan.Plan) -> dict[str, bool]:
+        return {f"{name} {group.probe}": True for name in the_plan.variant_names for group in the_plan.groups}
+
+    return every
+
+
+@pytest.fixture
+def unpinned() -> Iterator[None]:
+    """Workers pin the process that they are in: give it its CPUs back."""
+    allowed = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture
+def place() -> Iterator[Callable[..., Placement]]:
+    """Gives a group memory, frames and loops in this process, as a worker would."""
+    with ExitStack() as stack:
+
+        def placed(group: plan.Group, struct_page_bytes: int = 64, seed: int = 0) -> Placement:
+            pattern = Pattern.parse(group.pattern)
+            folio_map = pattern.folio_map(group.order, group.footprint_bytes, struct_page_bytes)
+            regions = {}
+            for at in plan.places_of(group):
+                if at[1] != "memfd":
+                    size = memmap.reserved_bytes(folio_map.bytes, at[1])
+                    alignment = max(memmap.BACKING_BYTES[at[1]], folio_map.alignment)
+                    regions[at] = stack.enter_context(core.Reservation(size, alignment, at[1]))
+            frames = stack.enter_context(Frames(group, folio_map, regions, np.random.default_rng(seed)))
+            cells = []
+            for cell in group.cells:
+                variant = core.built_in_variants(struct_page_bytes)[cell.contender.variant]
+                run = np.array([variant.probes[group.probe].run], np.uint64)
+                cells.append(Placed(cell, variant, run, frames.base(cell)))
+            return Placement(group, folio_map, regions, frames, cells)
+
+        yield placed

@@ -1,0 +1,245 @@
+"""Nothing is timed that was not verified: right heads are found right, wrong ones wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Placement
+
+from pagebench import core, frames, plan, variants
+from pagebench.errors import PagebenchError
+from pagebench.layout import exists_at
+from pagebench.memmap import FolioMap
+from pagebench.plan import Cell, Contender, Group
+from pagebench.probes import PROBES
+from pagebench.units import KIB
+
+Place = Callable[..., Placement]
+NAMES = sorted(core.built_in_variants())
+ORDERS = (0, 1, 2, 3, 5, 6, 7, 9, 12)
+SIZES = (56, 64, 96)
+
+
+def group_of(
+    contenders: list[Contender],
+    order: int,
+    size: int = 64,
+    shared: bool = True,
+    probe: str = "lookup",
+    footprint: int = 64 * KIB,
+) -> Group:
+    numbers = variants.encodings(core.built_in_variants(size), order)
+    cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
+    cells.append(dataclasses.replace(cells[0], role="aa"))
+    return Group(order, footprint, "random", probe, "l2", shared, tuple(cells))
+
+
+def every(layout: str = "plain", backing: str = "4k") -> list[Contender]:
+    return [Contender(name, layout, backing) for name in NAMES]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_variant_finds_every_head(place: Place, order: int, size: int, shared: bool) -> None:
+    placement = place(group_of(every(), order, size, shared), size)
+    placement.verify()
+    found = placement.folio_map
+    for p in placement.placed:
+        placement.frames.encode([p])
+        pfns = found.page_pfns[:: max(1, len(found.page_pfns) // 97)]
+        heads = pfns if p.variant.name == variants.IDENTITY else pfns >> order << order
+        expected = p.base + heads * size
+        assert placement.frames.expected(p, "lookup", pfns).tolist() == expected.tolist()
+        for pfn, head in zip(pfns[:5], expected, strict=False):
+            at = np.array([pfn * size // 8], np.uint32)
+            base, offsets = core.ffi.cast("void *", p.base), core.ffi.from_buffer("uint32_t[]", at)
+            run = core.ffi.cast("pb_probe_fn *", p.variant.probes["lookup"].run)
+            assert int(core.ffi.cast("uintptr_t", run(base, offsets, 1))) == head
+
+
+@pytest.mark.parametrize("probe", sorted(PROBES))
+@pytest.mark.parametrize("order", [0, 3, 9])
+def test_every_probe_does_what_its_model_says(place: Place, probe: str, order: int) -> None:
+    if PROBES[probe].writes_tails and order == 0:
+        pytest.skip("base pages have no tails to write")
+    for size in SIZES:
+        place(group_of(every(), order, size, probe=probe), size).verify()
+
+
+# The variants that each layout was made for, and which of all others find wrong heads there.
+@pytest.mark.parametrize(
+    "layout, right",
+    [("hvo", {"fakehead"}), ("hvo-shared", {"mask", "mask-branch", "mask-select", "branchless", "control"})],
+)
+def test_layouts_are_judged_by_lookups(place: Place, layout: str, right: set[str]) -> None:
+    assert exists_at(layout, 9, 64)
+    found = set()
+    for name in NAMES:
+        if name == variants.IDENTITY:
+            continue
+        placement = place(group_of([Contender(name, layout, "memfd")], 9, footprint=128 * KIB))
+        try:
+            placement.verify()
+            found.add(name)
+        except PagebenchError as error:
+            assert re.search(
+                rf"^{name}@{layout} finds wrong heads \(lookup, order 9, 128K, random\): ", str(error)
+            )
+    assert {name for name in found if not name.startswith("fakehead-")} == right
+
+
+def wrong(placement: Placement) -> re.Match[str]:
+    with pytest.raises(PagebenchError) as raised:
+        placement.verify()
+    match = re.fullmatch(
+        r"(?P<contender>\S+) finds wrong heads \((?P<title>.*)\): (?P<wrong>\d+) of (?P<of>\d+) pfns, "
+        r"the first pfn (?P<pfn>\d+): got (?P<got>pfn \d+|[+-]\d+ bytes from the memmap), "
+        r"expected pfn (?P<expected>\d+); it was not timed",
+        str(raised.value),
+    )
+    assert match, str(raised.value)
+    return match
+
+
+def test_a_pointer_in_a_memmap_of_masks_is_found_wrong(place: Place) -> None:
+    mask, pointer = Contender("mask", backing="4k"), Contender("pointer", backing="4k")
+    group = group_of([mask, pointer], 2, footprint=4 * KIB)
+    lie = tuple(dataclasses.replace(cell, encoding=0) for cell in group.cells)
+    match = wrong(place(dataclasses.replace(group, cells=lie)))
+    assert (match["contender"], match["title"]) == ("pointer@plain:4k", "lookup, order 2, 4K, random")
+    assert (match["wrong"], match["of"]) == ("48", "64")  # all tails of sixteen folios
+    assert (match["pfn"], match["expected"]) == ("1", "0")
+    assert match["got"].endswith("bytes from the memmap")
+
+
+def test_a_mask_reads_the_pointers_of_an_aligned_folio_right(place: Place) -> None:
+    """page & (head + 1) is head: what lookups cannot tell apart, the encoding's number has to."""
+    pointer, mask = Contender("pointer", backing="4k"), Contender("mask", backing="4k")
+    group = group_of([pointer, mask], 2, footprint=4 * KIB)
+    lie = tuple(dataclasses.replace(cell, encoding=0) for cell in group.cells)
+    place(dataclasses.replace(group, cells=lie)).verify()
+
+
+def test_a_memmap_of_another_order_is_found_wrong_and_both_pfns_are_named(place: Place) -> None:
+    placement = place(group_of([Contender("pointer", backing="4k")], 2, footprint=4 * KIB))
+    for p in placement.placed:
+        placement.frames.encode([p])
+        core.populate(p.variant, p.base, FolioMap.uniform(3, 4 * KIB).folios)
+    match = wrong(placement)
+    assert (match["pfn"], match["got"], match["expected"]) == ("4", "pfn 0", "4")
+    assert (match["wrong"], match["of"]) == ("32", "64")
+
+
+@pytest.mark.parametrize("name", ["mask", "mask-select", "branchless"])
+def test_a_mask_in_a_memmap_off_its_alignment_is_found_wrong(place: Place, name: str) -> None:
+    group = group_of([Contender(name, backing="4k")], 9)
+    placement = place(group)
+    good = placement.folio_map
+    with core.Reservation(good.bytes + 4096, 64 * KIB, "4k") as memory:
+        shifted = frames.PlainMemmap(memory.base + 4096, good)
+        p = dataclasses.replace(placement.placed[0], base=shifted.base)
+        shifted.write(p.variant, True)
+        placement.frames._encoded[p.base] = p.cell.encoding
+        match = wrong(dataclasses.replace(placement, placed=[p, p]))
+    assert (match["pfn"], match["got"], match["expected"]) == ("1", "-4096 bytes from the memmap", "0")
+
+
+def test_a_pointer_does_not_care_for_alignment(place: Place) -> None:
+    placement = place(group_of([Contender("pointer", backing="4k")], 9))
+    with core.Reservation(placement.folio_map.bytes + 4096, 64 * KIB, "4k") as memory:
+        shifted = frames.PlainMemmap(memory.base + 4096, placement.folio_map)
+        p = dataclasses.replace(placement.placed[0], base=shifted.base)
+        shifted.write(p.variant, True)
+        placement.frames._encoded[p.base] = p.cell.encoding
+        dataclasses.replace(placement, placed=[p, p]).verify()
+
+
+@pytest.mark.parametrize("change, what", [({"refs": 1}, "_refcount"), ({"maps": -1}, "_mapcount")])
+def test_a_probe_that_leaves_wrong_counts_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], what: str
+) -> None:
+    model = {**PROBES, "get": dataclasses.replace(PROBES["get"], **change)}
+    monkeypatch.setattr(frames, "PROBES", model)
+    placement = place(group_of([Contender("pointer", backing="4k")], 3, probe="get", footprint=4 * KIB))
+    with pytest.raises(PagebenchError, match=rf"leaves a wrong {what} .*pfn 0 changed by 0, expected -?8"):
+        placement.verify()
+
+
+def test_a_probe_that_returns_another_page_is_found(place: Place) -> None:
+    placement = place(group_of([Contender("pointer", backing="4k")], 2, footprint=4 * KIB))
+    identity = core.built_in_variants()["identity"].probes["lookup"].run
+    runs = np.array([identity], np.uint64)
+    spoilt = [dataclasses.replace(p, runs=runs) for p in placement.placed]
+    match = wrong(dataclasses.replace(placement, placed=spoilt))
+    assert (match["pfn"], match["got"], match["expected"]) == ("1", "pfn 1", "0")
+
+
+def test_shared_frames_are_re_encoded_in_turn(place: Place) -> None:
+    placement = place(group_of(every(), 2))
+    assert len({p.base for p in placement.placed}) == 1
+    pointer, mask = (
+        next(p for p in placement.placed if p.variant.name == name) for name in ("pointer", "mask")
+    )
+    fakehead = next(p for p in placement.placed if p.variant.name == "fakehead")
+    assert placement.frames.encode([pointer, fakehead]) == [pointer]
+    assert placement.frames.encode([pointer]) == []
+    before = core.view(pointer.base, 4 * KIB).copy()
+    assert placement.frames.encode([mask]) == [mask]
+    words = (core.view(pointer.base, 4 * KIB) != before).reshape(-1, 64)
+    assert set(np.flatnonzero(words.any(axis=0))) <= set(range(8, 16))  # the words of tails and nothing else
+    assert set(np.flatnonzero(words.any(axis=1)) % 4) == {1, 2, 3}
+    placement.frames.encode([pointer])
+    assert np.array_equal(core.view(pointer.base, 4 * KIB), before)
+
+
+def test_after_forgetting_whole_pages_are_written_again(place: Place) -> None:
+    placement = place(group_of([Contender("pointer", backing="4k")], 2))
+    (p, _) = placement.placed
+    placement.frames.encode([p])
+    before = core.view(p.base, 4 * KIB).copy()
+    core.view(p.base, 4 * KIB)[:] = 0xA5
+    assert placement.frames.encode([p]) == []
+    placement.frames.forget()
+    assert placement.frames.encode([p]) == [p]
+    assert np.array_equal(core.view(p.base, 4 * KIB), before)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("order", [2, 9])
+def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
+    place: Place, order: int, seed: int
+) -> None:
+    contenders = [
+        Contender(name, backing=backing) for backing in ("4k", "2m") for name in ("pointer", "mask")
+    ]
+    group = group_of(contenders, order, shared=False, footprint=40 * KIB)
+    placement = place(group, seed=seed)
+    size = placement.folio_map.bytes
+    ranges = {}
+    for p in placement.placed:
+        at = plan.place_of(p.cell, False)
+        assert p.base % placement.folio_map.alignment == 0
+        ranges[at] = (p.base, p.base + size)
+        inside = [
+            region
+            for (_, backing, _), region in placement.regions.items()
+            if region.base <= p.base and p.base + size <= region.base + region.size and backing == at[1]
+        ]
+        assert len(inside) == 1
+    assert set(ranges) == set(plan.places_of(group))
+    spans = sorted(ranges.values())
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    placement.verify()
+
+
+def test_the_place_of_a_memmap_is_drawn(place: Place) -> None:
+    group = group_of([Contender("pointer"), Contender("mask")], 2, shared=False)
+    bases = {place(group, seed=seed).placed[0].base % (2 << 20) for seed in range(8)}
+    assert len(bases) > 4

@@ -1,0 +1,178 @@
+"""What a plan is made of: contenders, levels, places, and JSON that says all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import pytest
+import summaries
+from conftest import LEVELS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagebench import memmap, plan, variants
+from pagebench.errors import PagebenchError
+from pagebench.plan import Cell, Contender, Group, Levels, Plan
+from pagebench.units import GIB, KIB, MIB
+
+names = st.from_regex(r"[a-z]{1,9}(-[a-z]{1,6})?", fullmatch=True)
+contenders = st.builds(
+    Contender, names, st.sampled_from(["plain", "hvo"]), st.sampled_from(["2m", "4k", "memfd"])
+)
+cells = st.builds(
+    Cell, contenders, st.sampled_from(["contender", "aa", "identity", "control"]), st.integers(0, 5)
+)
+groups = st.builds(
+    Group,
+    order=st.integers(0, 22),
+    footprint_bytes=st.integers(KIB, 32 * GIB),
+    pattern=st.sampled_from(["random", "mixed:0.25"]),
+    probe=st.sampled_from(["chain", "get"]),
+    level=st.sampled_from(plan.LEVELS),
+    shared=st.booleans(),
+    cells=st.lists(cells, min_size=1, max_size=5).map(tuple),
+    purpose=st.sampled_from(["compare", "control"]),
+)
+loaded = st.builds(variants.Loaded, names, names, st.text(max_size=9), st.text(max_size=9))
+plans = st.builds(
+    Plan,
+    groups=st.lists(groups, max_size=4).map(tuple),
+    reference=contenders.map(str),
+    struct_page_bytes=st.sampled_from([56, 64, 96]),
+    processes=st.integers(1, 100),
+    rounds=st.integers(1, 1000),
+    seed=st.integers(0, 2**70),
+    cpu=st.integers(0, 500),
+    levels=st.builds(Levels, st.integers(1), st.integers(1), st.integers(1)),
+    margin_cycles=st.floats(0.001, 10),
+    preset=st.sampled_from([None, "series"]),
+    memory_model=st.sampled_from([None, "sparsemem"]),
+    objects=st.lists(loaded, max_size=2).map(tuple),
+)
+
+
+@given(plans)
+def test_json_and_back_is_the_same_plan(made: Plan) -> None:
+    assert Plan.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+@pytest.mark.parametrize("spoil", ["groups", "levels", "seed"])
+def test_json_of_something_else_is_refused(spoil: str) -> None:
+    data = summaries.plan_of([summaries.group_of(["pointer"])]).to_json()
+    for bad in ({k: v for k, v in data.items() if k != spoil}, data | {"colour": "red"}):
+        with pytest.raises((KeyError, TypeError)):
+            Plan.from_json(bad)
+
+
+def test_a_plan_counts_its_cells_and_names_its_variants() -> None:
+    made = summaries.plan_of(
+        [
+            summaries.group_of(["pointer", "mask@plain:4k"]),
+            summaries.group_of(["pointer", "branchless"], control=True),
+        ]
+    )
+    assert made.cell_count == 4 + 5
+    assert made.variant_names == ("pointer", "mask", "identity", "branchless", "control")
+
+
+def test_a_group_is_called_by_what_its_cells_have_in_common() -> None:
+    group = summaries.group_of(["pointer"], order=9, footprint=96 * MIB, pattern="tails", probe="gup")
+    assert group.title == "gup, order 9, 96M, tails"
+
+
+def test_a_level_is_the_first_that_holds_the_footprint() -> None:
+    sizes = (1, 32 * KIB, 32 * KIB + 1, 512 * KIB, 8 * MIB, 8 * MIB + 1)
+    assert [LEVELS.of(size) for size in sizes] == ["l1", "l1", "l2", "l2", "l3", "dram"]
+
+
+@pytest.mark.parametrize("l3, shared", [(8 * MIB, 4 * MIB), (MIB, MIB), (0, MIB), (64 * MIB, 32 * MIB)])
+def test_frames_are_shared_up_to_half_of_the_l3_that_is_there(l3: int, shared: int) -> None:
+    assert dataclasses.replace(LEVELS, l3_bytes=l3).shared_bytes == shared
+
+
+@pytest.mark.parametrize(
+    "text", ["mask@plain", "fakehead@plain:4k", "mask@plain:memfd", "fakehead@hvo", "branchless@hvo-shared"]
+)
+def test_a_contender_is_called_what_was_parsed(text: str) -> None:
+    assert str(Contender.parse(text)) == text
+
+
+def test_what_a_contender_leaves_out() -> None:
+    assert Contender.parse(" mask ") == Contender("mask", "plain", "2m")
+    assert Contender.parse("mask@hvo") == Contender("mask", "hvo", "memfd")
+    assert str(Contender.parse("mask@:2m")) == "mask@plain"
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("mask@plian", "unknown layout 'plian': did you mean 'plain'"),
+        ("mask@hvo_shared", "unknown layout 'hvo_shared': did you mean 'hvo-shared'"),
+        ("mask@plain:2mb", "unknown backing '2mb': did you mean '2m'"),
+        ("mask@hvo:2m", "mapped from a memfd, leave the backing out"),
+    ],
+)
+def test_what_is_no_contender_is_refused(text: str, why: str) -> None:
+    with pytest.raises(PagebenchError, match=why):
+        Contender.parse(text)
+
+
+MIXED = tuple(
+    Cell(Contender(name, layout, backing), role, encoding)
+    for name, layout, backing, role, encoding in (
+        ("pointer", "plain", "2m", "contender", 0),
+        ("mask", "plain", "4k", "contender", 1),
+        ("fakehead", "hvo", "memfd", "contender", 0),
+        ("pointer", "plain", "2m", "aa", 0),
+    )
+)
+
+
+def test_shared_frames_are_one_memmap_for_all_of_a_layout_and_backing() -> None:
+    group = Group(9, 64 * KIB, "random", "chain", "l2", True, MIXED)
+    assert plan.places_of(group) == [("hvo", "memfd", "0"), ("plain", "2m", "0"), ("plain", "4k", "0")]
+
+
+def test_otherwise_each_encoding_and_the_aa_copy_have_their_own() -> None:
+    group = Group(9, 64 * KIB, "random", "chain", "l2", False, MIXED)
+    assert plan.places_of(group) == [
+        ("hvo", "memfd", "0"),
+        ("plain", "2m", "0"),
+        ("plain", "2m", "aa"),
+        ("plain", "4k", "1"),
+    ]
+
+
+def test_regions_are_as_large_as_the_largest_memmap_and_none_is_of_a_memfd() -> None:
+    groups_ = [
+        Group(2, 5000, "random", "chain", "l1", True, MIXED),
+        Group(9, 96 * KIB, "random", "chain", "l2", False, MIXED),
+    ]
+    made = summaries.plan_of(groups_)
+    assert plan.region_sizes(made) == {
+        ("plain", "2m", "0"): 2 * MIB,
+        ("plain", "4k", "0"): 8192,
+        ("plain", "2m", "aa"): 2 * MIB,
+        ("plain", "4k", "1"): 96 * KIB,
+    }
+    modelled = dataclasses.replace(made, memory_model="sparsemem")
+    assert plan.region_sizes(modelled) == {}  # placed by its model, group by group
+
+
+def test_frames_and_mappings_of_a_memfd_are_counted() -> None:
+    group = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED)
+    made = summaries.plan_of([group])
+    folios, pages = 3, 8
+    assert plan.mapped_frames(made, group) == (folios, folios * pages)
+    plain = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED[:2])
+    assert plan.mapped_frames(made, plain) == (0, 0)
+
+
+@pytest.mark.parametrize("pattern", ["random", "slab"])
+def test_the_memmap_of_a_group(pattern: str, tiny: Callable[..., Plan]) -> None:
+    made = tiny(orders=(3,), patterns=(pattern,), footprints=("40K",))
+    group = made.groups[0]
+    assert plan.memmap_bytes(made, group) == plan.folio_map(made, group).bytes == 40 * KIB
+    assert memmap.reserved_bytes(40 * KIB, "2m") == plan.region_sizes(made)["plain", "2m", "0"]

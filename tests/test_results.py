@@ -1,0 +1,261 @@
+"""A result file is read whole, in part, or refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import summaries
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pagebench import results
+from pagebench.errors import PagebenchError
+
+GROUPS = [
+    summaries.group_of(["pointer-branch", "mask-select"], control=True),
+    summaries.group_of(["pointer-branch"], order=0, footprint=128 << 20, probe="lookup"),
+]
+PLAN = summaries.plan_of(GROUPS, processes=2, rounds=3)
+BLOCKS = len(GROUPS) * PLAN.processes
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return summaries.file_of(
+        tmp_path_factory.mktemp("whole") / "r.jsonl", PLAN, summaries.made_up
+    ).read_bytes()
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> Path:
+    header, *blocks = lines
+    writer = results.Writer.create(path, header)
+    for block in blocks:
+        writer.append(block)
+    writer.close()
+    return path
+
+
+def lines_of(whole: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(PagebenchError) as raised:
+        results.read(path)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_what_is_written_is_read(tmp_path: Path, whole: bytes) -> None:
+    header, *blocks = lines_of(whole)
+    path = write(tmp_path / "new" / "directory" / "r.jsonl", [header, *blocks])
+    assert path.read_bytes() == whole
+    run = results.read(path)
+    assert run.plan == PLAN
+    assert run.header == header
+    assert run.done == {(process, index) for process in (0, 1) for index in (0, 1)}
+    assert run.whole_bytes == len(whole)
+    for block, line in zip(run.blocks, blocks, strict=True):
+        cells = GROUPS[block.group].cells
+        assert block.ns.shape == block.ghz.shape == block.valid.shape == (len(cells), PLAN.rounds)
+        expected = [summaries.made_up(GROUPS[block.group], c, block.process, PLAN.rounds) for c in cells]
+        assert np.allclose(block.ns, expected, atol=1e-5)
+        assert np.allclose(block.ghz, summaries.GHZ)
+        assert block.valid.all()
+        assert block.line["sampling_ns"] == line["sampling_ns"]
+
+
+def test_every_line_is_on_disk_before_the_next(tmp_path: Path, whole: bytes) -> None:
+    header, *blocks = lines_of(whole)
+    writer = results.Writer.create(tmp_path / "r.jsonl", header)
+    for finished, block in enumerate(blocks):
+        assert len(results.read(tmp_path / "r.jsonl").blocks) == finished
+        writer.append(block)
+    writer.close()
+
+
+def test_cut_at_any_byte_what_was_finished_is_read(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "r.jsonl"
+    ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
+    every = range(len(whole) + 1)
+    near = {cut for cut in every if any(abs(cut - end) < 40 for end in (0, *ends))}
+    for cut in sorted(near | set(every[::17])):
+        path.write_bytes(whole[:cut])
+        finished = sum(end <= cut for end in ends)
+        if finished == 0:
+            assert refused(path) == f"{path} was cut off in its header: run again"
+        else:
+            run = results.read(path)
+            assert len(run.blocks) == finished - 1
+            assert run.whole_bytes == ends[finished - 1]
+
+
+@pytest.mark.parametrize("cut", [1, 30, 500])
+def test_resume_drops_the_line_that_was_cut_and_goes_on(tmp_path: Path, whole: bytes, cut: int) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(whole[:-cut])
+    run = results.read(path)
+    assert len(run.done) == BLOCKS - 1
+    writer = results.Writer.resume(run)
+    writer.append(lines_of(whole)[-1])
+    writer.close()
+    assert path.read_bytes() == whole
+
+
+def test_resume_of_a_file_that_is_gone(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(whole)
+    run = results.read(path)
+    path.unlink()
+    with pytest.raises(PagebenchError, match=r"cannot go on with .*: No such file"):
+        results.Writer.resume(run)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello\n",
+        b"\x7fELF\x02\x01\x01\0\0\0\n\xff\xfe\n",
+        b"{}\n",
+        b"[1, 2]\n",
+        b'{"kind":"other","schema":1}\n',
+        b"null\n\n",
+        b"\n",
+        b"no newline",
+        b"{" * 100_000 + b"\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_foreign_files(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(data)
+    assert refused(path) == f"{path} is not a pagebench result file"
+
+
+def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path, whole: bytes) -> None:
+    header, *blocks = lines_of(whole)
+    newer = header | {"schema": results.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
+    message = refused(summaries.write(tmp_path / "r.jsonl", [newer, *blocks]))
+    assert f"schema {results.SCHEMA + 1}" in message and f"reads {results.SCHEMA}" in message
+    assert "9.8" in message
+
+
+@pytest.mark.parametrize("tool", [None, "pagebench 9", {}, []])
+def test_a_newer_schema_may_lay_its_header_out_anew(tmp_path: Path, whole: bytes, tool: object) -> None:
+    header = lines_of(whole)[0] | {"schema": results.SCHEMA + 1, "tool": tool}
+    assert "use the version that wrote it" in refused(summaries.write(tmp_path / "r.jsonl", [header]))
+
+
+def test_missing_files_and_directories(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.jsonl").endswith("none.jsonl: No such file or directory")
+    assert refused(tmp_path).endswith(": Is a directory")
+
+
+@pytest.mark.parametrize("number", [2, 3, BLOCKS + 1])
+@pytest.mark.parametrize("spoil", [b"", b"garbage", b"[]", b"17", b"\xff\xfe", b'{"kind":"block"}'])
+def test_a_damaged_line_is_named_and_can_be_deleted(
+    tmp_path: Path, whole: bytes, number: int, spoil: bytes
+) -> None:
+    lines = whole.splitlines(keepends=True)
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join([*lines[: number - 1], spoil + b"\n", *lines[number:]]))
+    message = refused(path)
+    assert f"line {number} is damaged" in message and "delete it" in message
+    path.write_bytes(b"".join([*lines[: number - 1], *lines[number:]]))
+    assert len(results.read(path).blocks) == BLOCKS - 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ticks": [[1, 2, 3]]},
+        {"ticks": "none"},
+        {"lookups": [0, 0, 0]},
+        {"lookups": [1, 2]},
+        {"group": 99},
+        {"group": "first"},
+        {"core_ticks": [[]]},
+        {"segment": [7] * 6},
+        {"switches": [[0, 99]]},
+        {"ticks_per_ns": None},
+        {"ticks_per_ns": 0},
+    ],
+)
+def test_a_block_that_does_not_fit_its_plan_is_damaged(
+    tmp_path: Path, whole: bytes, changes: dict[str, object]
+) -> None:
+    header, *blocks = lines_of(whole)
+    path = summaries.write(tmp_path / "r.jsonl", [header, blocks[0] | changes, *blocks[1:]])
+    assert "line 2 is damaged" in refused(path)
+
+
+def test_lines_of_a_later_kind_are_passed_over(tmp_path: Path, whole: bytes) -> None:
+    header, *blocks = lines_of(whole)
+    path = summaries.write(tmp_path / "r.jsonl", [header, {"kind": "note"}, *blocks])
+    assert len(results.read(path).blocks) == BLOCKS
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10**9), byte=st.integers(0, 255))
+def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, whole: bytes, at: int, byte: int) -> None:
+    path = tmp_path / "r.jsonl"
+    data = bytearray(whole)
+    data[at % len(whole)] = byte
+    path.write_bytes(data)
+    try:
+        assert len(results.read(path).blocks) <= BLOCKS
+    except PagebenchError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"precious")
+    with pytest.raises(PagebenchError, match=r"r\.jsonl exists: name another file with -o, or .*--resume"):
+        results.Writer.create(path, {})
+    assert path.read_bytes() == b"precious"
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path, why in (
+        (tmp_path, "is a directory"),
+        (tmp_path / "file" / "r.jsonl", "file is not a directory|Not a directory"),
+        (tmp_path / "file" / "below" / "r.jsonl", "Not a directory"),
+        (Path("/proc/nowhere/r.jsonl"), "No such file"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(PagebenchError, match=why) as raised:
+            results.Writer.create(path, {})
+        assert "-o" in str(raised.value)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_full_disk_is_said(whole: bytes) -> None:
+    full = Path("/dev/full")
+    writer = results.Writer(full, full.open("wb"))
+    with pytest.raises(PagebenchError, match=r"cannot write /dev/full: No space left on device; what was"):
+        writer.append(lines_of(whole)[1])
+
+
+def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
+    rounds = 5
+    plan = summaries.plan_of(GROUPS[:1], processes=1, rounds=rounds)
+    ticks = np.full((2, 2, rounds), 18750)
+    ticks[1, 0, 1] = 19000  # 1.3 % slower behind the first segment than before it
+    ticks[1, 1, 2] = 18900  # 0.8 %
+    line = summaries.block_of(plan, 0, 0, summaries.made_up, core_ticks=ticks.tolist(), switches=[[3, 4]])
+    (block,) = results.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), line])).blocks
+    dropped = {(int(cell), int(round_)) for cell, round_ in np.argwhere(~block.valid)}
+    first = {(cell, 1) for cell, segment in enumerate(line["segment"]) if segment == 0}
+    assert first and dropped == first | {(3, 4)}
+    after = summaries.CORE_CYCLES / 18900 * summaries.TICKS_PER_NS
+    of_second = line["segment"].index(1)
+    assert block.ghz[of_second, 2] == pytest.approx((summaries.GHZ + after) / 2)

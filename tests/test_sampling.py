@@ -1,0 +1,344 @@
+"""The schedule keeps its laws, and what it timed is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import summaries
+from conftest import Placement
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagebench import core, patterns, plan, sampling
+from pagebench.errors import PagebenchError
+from pagebench.memmap import FolioMap
+from pagebench.sampling import GroupSampler, Windows, balanced_orders, segments
+from pagebench.units import KIB
+
+Place = Callable[..., Placement]
+ROUNDS = 6
+
+
+@given(st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32))
+def test_every_round_is_a_permutation_balanced_over_places(count: int, rounds: int, seed: int) -> None:
+    cells = [10 * c for c in range(count)]
+    orders = balanced_orders(cells, rounds, np.random.default_rng(seed))
+    assert orders.shape == (rounds, count)
+    assert all(sorted(row) == cells for row in orders.tolist())
+    for place in range(count):
+        times = Counter(orders[:, place].tolist())
+        assert max(times.values()) - min(times.get(cell, 0) for cell in cells) <= 1
+
+
+def test_orders_are_drawn_anew() -> None:
+    rng = np.random.default_rng(0)
+    first, second = balanced_orders(range(7), 63, rng), balanced_orders(range(7), 63, rng)
+    assert not np.array_equal(first, second)
+    squares = first.reshape(9, 7, 7)
+    assert len({square.tobytes() for square in squares}) == 9
+    # Which cell comes before which is not always the same either.
+    after = Counter(pair for row in first.tolist() for pair in itertools.pairwise(row))
+    assert len(after) > 25
+
+
+def windows_of(lookups: int) -> Windows:
+    folio_map = FolioMap.uniform(0, 16 * KIB)
+    return Windows(folio_map, np.arange(lookups, dtype=np.int64) % 256)
+
+
+@given(
+    st.integers(50, 400),
+    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=20), min_size=1, max_size=6),
+)
+def test_windows_follow_each_other_and_start_over_where_there_is_no_room(
+    lookups: int, takes: list[list[int]]
+) -> None:
+    windows = windows_of(lookups)
+    end = 0
+    for lengths in takes:
+        starts = windows.take(np.array(lengths))
+        assert len(starts) == len(lengths)
+        for start, length in zip(starts.tolist(), lengths, strict=True):
+            assert start >= 0 and start + length <= lookups
+            if start != end:  # only where the longest window does not fit any more
+                assert end > lookups - max(lengths)
+                assert start < max(lengths)
+            end = start + length
+
+
+@given(st.integers(1, 40), st.integers(1, 60))
+def test_no_lookup_comes_back_within_a_pass(length: int, count: int) -> None:
+    lookups = length * count
+    starts = windows_of(lookups).take(np.full(count, length))
+    seen = np.concatenate([np.arange(start, start + length) for start in starts])
+    assert len(np.unique(seen)) == len(seen) == lookups
+
+
+def test_windows_have_addresses_in_the_offsets() -> None:
+    windows = windows_of(100)
+    addresses = windows.addresses(np.array([0, 7]))
+    assert addresses.tolist() == [windows.offsets.ctypes.data, windows.offsets.ctypes.data + 28]
+    assert windows.offsets[7] == 7 * 8
+
+
+def test_windows_know_the_lines_that_they_touch() -> None:
+    folio_map = FolioMap.uniform(9, 64 * KIB)
+    pfns = folio_map.page_pfns
+    windows = Windows(folio_map, pfns)
+    assert windows.touched_bytes(False, "plain") == folio_map.bytes
+    # Two folios of eight vmemmap pages each: one frame stays of each, plus one of tails for all.
+    assert windows.touched_bytes(False, "hvo") == 2 * 4096
+    assert windows.touched_bytes(False, "hvo-shared") == 3 * 4096
+    head = Windows(folio_map, pfns[:1])
+    assert head.touched_bytes(True, "plain") == 64
+
+
+def test_segments_are_the_encodings_of_shared_frames() -> None:
+    shared = summaries.group_of(["pointer", "mask", "fakehead", "branchless"])
+    parts = segments(shared)
+    assert sorted(c for part in parts for c in part) == list(range(len(shared.cells)))
+    assert [{shared.cells[c].encoding for c in part} for part in parts] == [{0}, {1}]
+    apart = dataclasses.replace(shared, shared=False)
+    assert segments(apart) == [list(range(len(apart.cells)))]
+
+
+@pytest.fixture(scope="module")
+def clock() -> core.Clock:
+    return core.Clock(5_000_000)
+
+
+def sampler_of(
+    placement: Placement, clock: core.Clock, rounds: int = ROUNDS, seed: int = 0, **kwargs: Any
+) -> GroupSampler:
+    group = placement.group
+    rng = np.random.default_rng(seed)
+    pattern = patterns.Pattern.parse(group.pattern)
+    pfns = patterns.draw(pattern, placement.folio_map, group.footprint_bytes, 1 << 20, rng)
+    windows = Windows(placement.folio_map, pfns)
+    given_ = {"counters": None, **kwargs}
+    return GroupSampler(
+        group, placement.placed, placement.frames, windows, clock, rounds=rounds, rng=rng, **given_
+    )
+
+
+def shared_group(**kwargs: Any) -> plan.Group:
+    return summaries.group_of(["pointer-select", "mask-select", "fakehead"], **kwargs)
+
+
+def own_group(**kwargs: Any) -> plan.Group:
+    return dataclasses.replace(shared_group(**kwargs), shared=False, level="l2")
+
+
+def test_a_group_is_sampled(place: Place, clock: core.Clock) -> None:
+    placement = place(shared_group(control=True))
+    line = sampler_of(placement, clock).run()
+    cells = len(placement.group.cells)
+    assert np.shape(line["ticks"]) == (cells, ROUNDS)
+    assert np.shape(line["lookups"]) == (ROUNDS,)
+    assert np.shape(line["core_ticks"]) == (2, 2, ROUNDS)
+    assert np.min(line["ticks"]) > 0 and np.min(line["core_ticks"]) > 0
+    assert line["core_cycles"] == sampling.CORE_CYCLES
+    assert line["copies"] == [1] * cells
+    assert line["counts"] == [{}] * cells
+    assert all(0 <= cell < cells and 0 <= round_ < ROUNDS for cell, round_ in line["switches"])
+    encodings = [cell.encoding for cell in placement.group.cells]
+    assert line["segment"] == encodings
+    assert 0 < line["timed_ns"] < line["sampling_ns"]
+    # Batches of a round are equally long, and not the same from round to round.
+    spread = np.ptp(line["lookups"]) / np.mean(line["lookups"])
+    assert 0 < spread <= 2 * sampling.DITHER + 0.01
+    assert 0 < line["lead_in"] < np.min(line["lookups"])
+
+
+@pytest.mark.parametrize("probe", ["get", "gup", "zap", "flags", "try_get"])
+def test_probes_that_go_on_with_the_head(place: Place, clock: core.Clock, probe: str) -> None:
+    line = sampler_of(place(shared_group(probe=probe)), clock, rounds=2).run()
+    assert np.min(line["ticks"]) > 0
+
+
+def test_warm_up_rounds_are_not_kept(place: Place, clock: core.Clock) -> None:
+    placement = place(own_group(footprint=64 * KIB))
+    sampler = sampler_of(placement, clock, rounds=9)
+    assert (sampler.warm_up, sampler.rounds) == (3, 12)
+    line = sampler.run()
+    assert np.shape(line["ticks"]) == (len(placement.group.cells), 9)
+    assert np.shape(line["lookups"]) == (9,)
+    assert np.shape(line["core_ticks"]) == (2, 1, 9)
+    assert sampler_of(place(shared_group()), clock, rounds=9).warm_up == 0
+
+
+@pytest.mark.parametrize("cell", [0, 2, 4])
+@pytest.mark.parametrize("off", [64, 1])
+def test_one_wrong_result_is_found(
+    place: Place, clock: core.Clock, monkeypatch: pytest.MonkeyPatch, cell: int, off: int
+) -> None:
+    placement = place(shared_group())
+    sampler = sampler_of(placement, clock)
+    victim = placement.placed[cell]
+    real = placement.frames.expected
+
+    def expected(p: Any, *rest: Any) -> npt.NDArray[np.uint64]:
+        addresses = real(p, *rest)
+        if p is victim:
+            addresses[-1] += np.uint64(off)
+        return addresses
+
+    monkeypatch.setattr(placement.frames, "expected", expected)
+    name = str(victim.cell.contender)
+    with pytest.raises(
+        PagebenchError, match=rf"^{name} returned a wrong head while it was timed \(chain, order 2"
+    ):
+        sampler.run()
+
+
+def test_every_memmap_gets_as_many_visits(place: Place, clock: core.Clock) -> None:
+    """Three pointers on one memmap, one mask and the A/A copy on theirs: the latter are visited again."""
+    contenders = ["pointer-select", "fakehead", "pointer-branch", "mask-select"]
+    group = dataclasses.replace(summaries.group_of(contenders), shared=False)
+    placement = place(group)
+    sampler = sampler_of(placement, clock)
+    (segment,) = sampler.segments
+    visits = [*segment, *sampler._extra_visits(segment)]
+    assert visits[: len(group.cells)] == list(range(len(group.cells)))
+    reading = [placement.placed[c].base for c in visits if group.cells[c].role != "identity"]
+    times = Counter(reading)
+    assert len(times) == 3 and set(times.values()) == {3}
+    line = sampler.run()
+    assert np.shape(line["ticks"])[0] == len(group.cells)  # and not kept
+    assert sampler_of(place(shared_group()), clock)._extra_visits([0, 2, 3]) == []
+
+
+def schedule_of(sampler: GroupSampler, segment: list[int], length: int = 500) -> sampling.Schedule:
+    lengths = length + np.arange(sampler.rounds)
+    return sampler._schedule(segment, lengths, 100)
+
+
+@pytest.mark.parametrize("make", [shared_group, own_group])
+def test_a_schedule_times_every_cell_in_every_round(
+    place: Place, clock: core.Clock, make: Callable[[], plan.Group]
+) -> None:
+    placement = place(make())
+    sampler = sampler_of(placement, clock, rounds=20)
+    for segment in sampler.segments:
+        schedule = schedule_of(sampler, segment)
+        samples = schedule.samples
+        assert samples.shape == (sampler.rounds, len(schedule.visits) + 2)
+        ends = samples[:, [0, -1]]
+        assert set(ends["run"].flat) == {core.CORE_CYCLES}
+        assert set(ends["lookups"].flat) == {sampling.CORE_CYCLES}
+        batches = samples[:, 1:-1]
+        assert (batches["lead_in"] == 100).all()
+        assert (batches["lookups"] == 500 + np.arange(sampler.rounds)[:, None]).all()
+        for at, order in np.ndenumerate(schedule.order):
+            p = placement.placed[schedule.visits[order]]
+            assert batches[at]["base"] == p.base
+            assert batches[at]["run"] in p.runs
+        assert all(sorted(row) == list(range(len(schedule.visits))) for row in schedule.order.tolist())
+        # Windows, lead-in included, lie in the sequence, and nobody's overlap another's.
+        starts = schedule.starts
+        offsets = sampler.windows.offsets
+        assert (batches["offsets"] == offsets.ctypes.data + 4 * starts.astype(np.uint64)).all()
+        spans = sorted(zip(starts.flat, (starts + 100 + batches["lookups"].astype(int)).flat, strict=True))
+        assert spans[0][0] >= 0 and spans[-1][1] <= len(offsets)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_a_copy_is_drawn_for_each_visit(place: Place, clock: core.Clock) -> None:
+    placement = place(shared_group())
+    runs = np.array([1000, 2000, 3000], np.uint64)  # never run here
+    many = [dataclasses.replace(p, runs=runs) for p in placement.placed]
+    sampler = sampler_of(dataclasses.replace(placement, placed=many), clock, rounds=300)
+    schedule = schedule_of(sampler, sampler.segments[0])
+    for place_ in range(len(schedule.visits)):
+        drawn = Counter(schedule.samples[:, 1:-1]["run"][schedule.order == place_].tolist())
+        assert set(drawn) == set(runs.tolist()) and min(drawn.values()) > 60
+
+
+def test_the_same_seed_draws_the_same_schedule(place: Place, clock: core.Clock) -> None:
+    placement = place(shared_group())
+
+    def drawn(seed: int) -> tuple[bytes, bytes, bytes]:
+        sampler = sampler_of(placement, clock, seed=seed)
+        schedule = schedule_of(sampler, sampler.segments[0])
+        return schedule.order.tobytes(), schedule.starts.tobytes(), sampler.windows.pfns.tobytes()
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1)[0] != drawn(2)[0] and drawn(1)[2] != drawn(2)[2]
+
+
+@pytest.mark.parametrize("per_block", [1, 2, 5])
+def test_encodings_alternate_abba_and_every_round_is_run_once(
+    place: Place, clock: core.Clock, monkeypatch: pytest.MonkeyPatch, per_block: int
+) -> None:
+    placement = place(shared_group())
+    sampler = sampler_of(placement, clock)
+    schedules = [schedule_of(sampler, segment) for segment in sampler.segments]
+    ran: list[tuple[int, int]] = []
+    encoded: list[int] = []
+    sizes = [schedule.samples.shape[1] for schedule in schedules]
+
+    def run_samples(_: core.Clock, samples: npt.NDArray[Any]) -> None:
+        if samples.size == 1:  # a pass to settle
+            return
+        for number, schedule in enumerate(schedules):
+            if np.shares_memory(samples, schedule.samples):
+                ran.append((number, samples.size // sizes[number]))
+
+    monkeypatch.setattr(sampling.core, "run_samples", run_samples)
+    real = placement.frames.encode
+    monkeypatch.setattr(
+        placement.frames,
+        "encode",
+        lambda placed: [encoded.append(p.cell.encoding) or p for p in real(placed)],
+    )
+    sampler._sample(schedules, per_block)
+    blocks = -(-ROUNDS // per_block)
+    assert [number for number, _ in ran] == ([0, 1, 1, 0] * blocks)[: 2 * blocks]
+    for number in (0, 1):
+        assert sum(rounds for n, rounds in ran if n == number) == ROUNDS
+    assert encoded == ([0, 1] * blocks)[: blocks + 1]  # once a block, since a block ends as the next begins
+
+
+def test_re_encoding_takes_a_tenth_of_the_time_at_most(place: Place, clock: core.Clock) -> None:
+    sampler = sampler_of(place(shared_group()), clock, rounds=50)
+    round_ns = len(sampler.placed) * sampling.BATCH_NS * (1 + sampling.LEAD_IN)
+    for encode_ns in (0, 1e3, 1e5, 2e5, 1e12):
+        rounds = sampler._rounds_per_block(encode_ns)
+        assert 1 <= rounds <= 50
+        assert rounds == 50 or encode_ns <= sampling.ENCODING_SHARE * rounds * round_ns
+
+
+class FakeCounters:
+    """Counts each batch's lookups, in rounds of their own."""
+
+    events = ("cycles", "l1d_misses")
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def run(self, row: npt.NDArray[Any]) -> dict[str, float]:
+        assert row.shape == (1,)
+        self.seen.append((int(row["base"][0]), int(row["run"][0])))
+        found = {"cycles": float(len(self.seen))}
+        return found if len(self.seen) % 2 else {**found, "l1d_misses": 1.0}
+
+
+def test_counts_are_medians_of_rounds_after_the_timed_ones(place: Place, clock: core.Clock) -> None:
+    placement = place(shared_group())
+    counters = FakeCounters()
+    line = sampler_of(placement, clock, rounds=9, counters=counters).run()
+    cells = len(placement.placed)
+    each = min(9, sampling.COUNTED_ROUNDS)
+    assert len(counters.seen) == cells * each
+    order = [c for part in sampling.segments(placement.group) for c in part]
+    for place_, c in enumerate(order):
+        mine = counters.seen[place_ * each : (place_ + 1) * each]
+        assert set(mine) == {(placement.placed[c].base, int(placement.placed[c].runs[0]))}
+        assert line["counts"][c] == {"cycles": place_ * each + (each + 1) / 2, "l1d_misses": 1.0}
