@@ -134,7 +134,7 @@ static __always_inline void pb_prep_tails(struct page *head)
 	PB_HIDDEN extern const char PB_CAT(__start_, PB_SYMBOL(probe))[];      \
 	PB_HIDDEN extern const char PB_CAT(__stop_, PB_SYMBOL(probe))[];       \
 	PB_HIDDEN __attribute__((__noinline__,                                 \
-			       section(PB_STR(PB_SYMBOL(probe)))))             \
+				 section(PB_STR(PB_SYMBOL(probe)))))           \
 	const void *PB_SYMBOL(probe##_loop)(                                   \
 		const void *base, const uint32_t *offsets, size_t n);          \
 	const void *PB_SYMBOL(probe##_loop)(const void *base,                  \
