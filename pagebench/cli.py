@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pagebench import __version__
 from pagebench.errors import PagebenchError
+
+if TYPE_CHECKING:
+    from pagebench.core import Variant
 
 EPILOG = """\
 examples:
@@ -92,6 +95,20 @@ def _named_path(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _add_kernel_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        type=_named_path,
+        metavar="NAME=TREE",
+        help="the compound_head() of a configured kernel tree or header package; repeatable",
+    )
+    command.add_argument(
+        "--kernel-cc", metavar="CC", help="compile kernel trees with this; default: as they were configured"
+    )
+
+
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(
@@ -159,6 +176,7 @@ def parser() -> Parser:
         metavar="BYTES",
         help="sizeof(struct page): 56, 64 and 96 are built in, others compiled when asked for",
     )
+    _add_kernel_options(run)
     run.add_argument(
         "--variant",
         dest="own",
@@ -209,6 +227,7 @@ def parser() -> Parser:
         "asm", help="the machine code that is timed", description="The machine code that is timed."
     )
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
+    _add_kernel_options(asm)
     asm.add_argument("--probe", default="chain", metavar="PROBE", help="lookup, chain (default), flags, get")
 
     align = commands.add_parser(
@@ -277,6 +296,8 @@ def _run(args: argparse.Namespace) -> None:
 
     asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     words = _words({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
+    words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
+    words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
     words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
     words += [word for cc in args.cc for word in ("--cc", cc)]
     if args.resume:
@@ -286,7 +307,8 @@ def _run(args: argparse.Namespace) -> None:
             raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
         path = session.resume(args.resume)
     else:
-        path = session.start(asked, session.Extra(args.own, args.cc), args.output, words)
+        extra = session.Extra(args.own, args.cc, args.kernel, args.kernel_cc)
+        path = session.start(asked, extra, args.output, words)
     found = summary.summarise(results.read(path))
     _print(text.render(found))
     _print(f"\nraw data: {path}")
@@ -341,15 +363,30 @@ def _plot(args: argparse.Namespace) -> None:
 
 
 def _asm(args: argparse.Namespace) -> None:
-    from pagebench import asm, core, variants
+    from pagebench import asm, variants
     from pagebench.probes import PROBES
     from pagebench.report import listing
 
     if args.probe not in PROBES:
         raise variants.nearest(args.probe, PROBES, "probe")
-    chosen = [variants.find(args.variant)] if args.variant else list(core.built_in_variants().values())
-    for variant in chosen:
-        _print(listing.render(variant, args.probe, asm.analyse(variant.probes[args.probe])))
+    objects = [one for name, tree in args.kernel for one in variants.of_tree(name, tree, args.kernel_cc)[0]]
+    table = {one.name: variants.load(one) for one in objects} or dict(variants.known())
+    if args.variant:
+        table = {args.variant: variants.find(args.variant) if not objects else _pick(args.variant, table)}
+    listings = {name: asm.analyse(variant.probes[args.probe]) for name, variant in table.items()}
+    for name, variant in table.items():
+        _print(listing.render(variant, args.probe, listings[name]))
+    if len(args.kernel) == 2 and not args.variant:
+        before, after = (table[name] for name, _ in args.kernel)
+        _print(listing.side_by_side((before, listings[before.name]), (after, listings[after.name])))
+
+
+def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
+    from pagebench import variants
+
+    if name not in table:
+        raise variants.nearest(name, table, "variant of these trees")
+    return table[name]
 
 
 def _align(args: argparse.Namespace) -> None:

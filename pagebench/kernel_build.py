@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pagebench import compiler
+from pagebench import compiler, kernel_flags
+from pagebench.kernel_flags import OPTIONAL, OURS
 
 # What a shell, make and kbuild all take for nothing but a path.
 PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 SECONDS = 300
+# Of the environment, what would make another build of it.
+MEANT_FOR_MAKE = re.compile(r"(GNU)?MAKE|KBUILD|KC|ARCH$|CROSS_COMPILE$|LLVM|CFLAGS|[OMVWC]$")
 
 SOURCE, OBJECT = "kernel_tree.c", "kernel_tree.o"
 
@@ -30,45 +33,7 @@ CFLAGS_REMOVE_probe.o := $(CC_FLAGS_FTRACE)
 CFLAGS_REMOVE_kernel_tree.o := $(CC_FLAGS_FTRACE)
 ccflags-y := {optional} {flags}
 """
-OPTIONAL = ("-mfunction-return=keep", "-fsanitize-undefined-trap-on-error")
-OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g0")
 
-# What arch/x86/Makefile and Makefile set and what changes code; those that this compiler does not know are
-# left out, as cc-option does.
-DIRECT = {
-    "x86": (
-        "-m64 -fno-PIE -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 "
-        "-mno-fp-ret-in-387 -falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 "
-        "-mskip-rax-setup -mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none "
-        "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
-        "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
-        "-fno-jump-tables -fconserve-stack -fomit-frame-pointer"
-    )
-}
-# And what options of the tree's configuration add to that.
-CONFIGURED = {
-    "CC_OPTIMIZE_FOR_PERFORMANCE": "-O2",
-    "CC_OPTIMIZE_FOR_PERFORMANCE_O3": "-O3",
-    "CC_OPTIMIZE_FOR_SIZE": "-Os",
-    "X86_NATIVE_CPU": "-march=native",
-    "MK8": "-march=k8",
-    "MCORE2": "-march=core2",
-    "MATOM": "-march=atom",
-    "FRAME_POINTER": "-fno-omit-frame-pointer -fno-optimize-sibling-calls",
-    "X86_KERNEL_IBT": "-fcf-protection=branch",
-    "SLS": "-mharden-sls=all",
-    "MITIGATION_SLS": "-mharden-sls=all",
-    "INIT_STACK_ALL_ZERO": "-ftrivial-auto-var-init=zero",
-    "INIT_STACK_ALL_PATTERN": "-ftrivial-auto-var-init=pattern",
-    "ZERO_CALL_USED_REGS": "-fzero-call-used-regs=used-gpr",
-    "UBSAN_BOUNDS_STRICT": "-fsanitize=bounds-strict",
-    "UBSAN_ARRAY_BOUNDS": "-fsanitize=array-bounds",
-    "UBSAN_SHIFT": "-fsanitize=shift",
-    "KASAN_GENERIC": "-fsanitize=kernel-address",
-    "KCSAN": "-fsanitize=thread",
-    "KMSAN": "-fsanitize=kernel-memory",
-    "KCOV_INSTRUMENT_ALL": "-fsanitize-coverage=trace-pc",
-}
 # Without a path, a warning or a definition in them: flags that can change code.
 CHANGES_CODE = re.compile(r"-(?:[fmO]|std=)(?!.*prefix-map=)")
 
@@ -102,7 +67,7 @@ class Log:
 
         Raises CompilerError when it cannot be started or does not end.
         """
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "KBUILD", "GNUMAKE"))}
+        environment = {k: v for k, v in os.environ.items() if not MEANT_FOR_MAKE.match(k)}
         try:
             done = subprocess.run(
                 argv,
@@ -159,7 +124,13 @@ def make(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log, t
     done = log.run(argv, scratch)
     if done.returncode == 0 and scratch.joinpath(target).exists():
         return ""
-    return compiler.first_error(done.stderr or done.stdout)
+    return _first_error(done.stderr)
+
+
+def _first_error(messages: str) -> str:
+    """The compiler's first error; where there is none, what was said before make gave up."""
+    said = re.split(r"^make.*\*\*\*", messages, flags=re.MULTILINE)[0].strip().splitlines()
+    return compiler.first_error(messages) if ": error: " in messages or not said else said[-1]
 
 
 def _command(file: Path) -> list[str]:
@@ -185,17 +156,12 @@ def directly(
     ``arch`` is the directory under arch/, ``config`` the options that are =y.  Raises CompilerError where the
     flags for an architecture are not known.
     """
-    if arch not in DIRECT:
+    if arch not in kernel_flags.DIRECT:
+        known = ", ".join(kernel_flags.DIRECT)
         raise compiler.CompilerError(
-            f"kbuild does not run ({why}), and without it pagebench compiles for {', '.join(DIRECT)} only, "
-            f"not for {arch}"
+            f"kbuild does not compile for {arch} here ({why}), and without it pagebench knows {known} only"
         )
-    flags = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
-    for option, adds in CONFIGURED.items():
-        flags += adds.split() if option in config else []
-    if not any(flag.startswith("-march=") for flag in flags):
-        flags.append("-mtune=generic")
-    flags = _known(flags, cc, log, tree)
+    flags = _known(kernel_flags.flags(arch, config), cc, log, tree)
     paths = [
         path
         for shared, generated in (
@@ -234,15 +200,22 @@ def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list
 
 
 def way(
-    source: Path, tree: Path, arch: str, config: frozenset[str], cc: Sequence[str], scratch: Path, log: Log
+    source: Path,
+    tree: Path,
+    arch: str,
+    config: frozenset[str],
+    cc: Sequence[str],
+    scratch: Path,
+    log: Log,
+    why: str = "",
 ) -> Compilation:
-    """By kbuild where it compiles a file that includes <linux/mm.h>, else directly.
+    """By kbuild where it compiles a file that includes <linux/mm.h>, else, or given a reason, directly.
 
     Raises CompilerError with the first error where that does not compile either way.
     """
     probe = scratch / "probe.c"
     probe.write_text("#include <linux/mm.h>\n#include <generated/utsrelease.h>\nint pb_probe;\n")
-    found = by_kbuild(source, tree, cc, scratch, log)
+    found = why or by_kbuild(source, tree, cc, scratch, log)
     if isinstance(found, str):
         found = directly(source, tree, arch, config, cc, log, found)
         done = log.run([*found.command, "-fsyntax-only", str(probe)], found.cwd)

@@ -146,7 +146,9 @@ def build(name: str, path: Path, cc: str | None = None) -> list[Built]:
     spelled = (name, str(tree.path), str(tree.source), words, compiler.version(words), core.layout())
     package = Path(__file__).parent
     ours = [*sources, compiler.sources() / "variants.c", package / "compiled.py", package / "compiler.py"]
-    ours += [package / f"{module}.py" for module in ("kernel_build", "kernel_link", "jump_table")]
+    ours += [
+        package / f"{module}.py" for module in ("kernel_build", "kernel_flags", "kernel_link", "jump_table")
+    ]
     inputs = [repr(spelled).encode(), headers, *(file.read_bytes() for file in ours)]
     off = compiled.kept(f"kernel-{name}", inputs, lambda scratch: _make(tree, words, sources, scratch))
     first = _built(off)
@@ -229,8 +231,15 @@ def _make(tree: Tree, cc: list[str], sources: list[Path], scratch: Path) -> None
     log = kernel_build.Log(scratch / compiled.LOG)
     for source in sources:
         shutil.copyfile(source, scratch / source.name)
-    how = kernel_build.way(tree.source, tree.path, tree.arch, tree.config, cc, scratch, log)
-    how = kernel_build.compile_tree(how, tree.source, tree.path, cc, scratch, log)
+    against = tree.source, tree.path, tree.arch, tree.config, cc, scratch, log
+    how = kernel_build.way(*against)
+    try:
+        how = kernel_build.compile_tree(how, tree.source, tree.path, cc, scratch, log)
+    except compiler.CompilerError as error:
+        if how.how != "kbuild":
+            raise
+        how = kernel_build.way(*against, why=str(error))
+        how = kernel_build.compile_tree(how, tree.source, tree.path, cc, scratch, log)
     kernel_link.link(tree.name, how, scratch / kernel_build.OBJECT, cc, scratch, log)
     output = scratch / compiled.OBJECT
     image = Image.of(output)

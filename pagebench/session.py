@@ -28,10 +28,12 @@ PLAIN = ("pointer", "mask", "branchless")
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Variants from elsewhere: (name, file) pairs, compilers."""
+    """Variants from elsewhere: (name, tree) and (name, file) pairs, compilers."""
 
     own: Sequence[tuple[str, Path]] = ()
     compilers: Sequence[str] = ()
+    kernels: Sequence[tuple[str, Path]] = ()
+    kernel_cc: str | None = None
 
     def load(self, struct_page_bytes: int) -> tuple[tuple[variants.Loaded, ...], list[str]]:
         """The variants, compiled, and the contenders that they suggest.
@@ -40,6 +42,10 @@ class Extra:
         """
         loaded: list[variants.Loaded] = []
         contenders: list[str] = []
+        for name, tree in self.kernels:
+            of_tree, sensible = variants.of_tree(name, tree, self.kernel_cc)
+            loaded += of_tree
+            contenders += sensible
         for cc in self.compilers:
             found = variants.recompiled(cc, struct_page_bytes)
             loaded += found

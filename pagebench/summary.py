@@ -177,13 +177,17 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
     for index, blocks in sorted(by_group.items()):
         group = run.plan.groups[index]
         samples = Samples(blocks, seed)
-        for question, before, after in (*SERIES, *STATIC_KEY):
+        for question, before, after in (*SERIES, *STATIC_KEY, *_trees(run)):
             at = {str(c.contender): i for i, c in enumerate(group.cells) if c.role == "contender"}
             if before in at and after in at:
                 compared = samples.compare(at[after], at[before])
                 described = _describe(run, group, at[after], blocks)
                 row = _row(described, samples.absolute(at[after]), compared)
-                series.append({**row, "question": question, "before": before, "after": after})
+                tree = any(
+                    one.tree and one.name == group.cells[at[after]].contender.variant
+                    for one in run.plan.objects
+                )
+                series.append({**row, "question": question, "before": before, "after": after, "tree": tree})
                 differences.append((series[-1], compared, index))
         for position, cell in enumerate(group.cells):
             if cell.role == "control-reference" or (group.purpose == "control" and cell.role != "control"):
@@ -232,6 +236,19 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
         "noise": noise,
         "series": series,
     }
+
+
+def _trees(run: Run) -> list[tuple[str, str, str]]:
+    """The series' questions asked of the first kernel tree and the last."""
+    names = list(dict.fromkeys(one.tree for one in run.plan.objects if one.tree))
+    if len(names) < 2:
+        return []
+    old, new = names[0], names[-1]
+    return [
+        ("key off", f"{old}@plain", f"{new}@plain"),
+        ("key on", f"{old}+key@plain", f"{new}@plain"),
+        ("hugetlb", f"{old}+key@hvo", f"{new}@hvo-shared"),
+    ]
 
 
 def _judge(

@@ -34,14 +34,20 @@ def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
 class Loaded:
     """A variant of a shared object: ``inner`` is what it is called in there.
 
-    ``source`` says where it comes from: a compiler, a file, a kernel tree and
-    how that was compiled.
+    ``source`` says where it comes from: a compiler, a file, or how a kernel
+    tree was compiled; ``tree`` is that tree's name.
     """
 
     name: str
     inner: str
     path: str
     source: str
+    tree: str = ""
+
+
+def load(one: Loaded) -> core.Variant:
+    """A variant from elsewhere, under its own name.  Raises PagebenchError."""
+    return dataclasses.replace(core.load_variants(Path(one.path))[one.inner], name=one.name)
 
 
 def object_of(struct_page_bytes: int) -> Path | None:
@@ -67,13 +73,13 @@ def known(struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> Mapp
     for one in objects:
         if one.name in found:
             raise PagebenchError(f"there is a variant {one.name} already: choose another name")
-        variant = core.load_variants(Path(one.path))[one.inner]
+        variant = load(one)
         if variant.struct_page_bytes != struct_page_bytes:
             raise PagebenchError(
                 f"{one.name} has a struct page of {variant.struct_page_bytes} bytes, the others of "
                 f"{struct_page_bytes}: give --struct-page {variant.struct_page_bytes}"
             )
-        found[one.name] = dataclasses.replace(variant, name=one.name)
+        found[one.name] = variant
     return found
 
 
@@ -100,6 +106,27 @@ def recompiled(cc: str, struct_page_bytes: int) -> list[Loaded]:
         for name in core.load_variants(path)
         if name not in HARNESS
     ]
+
+
+def of_tree(name: str, tree: Path, cc: str | None) -> tuple[list[Loaded], list[str]]:
+    """A kernel tree's own, and the contenders that make sense of it.
+
+    Each on plain; with the static key on it serves fake heads too, and where
+    it writes masks, shared tails.  Raises PagebenchError for what is broken.
+    """
+    from pagebench import kernel_tree  # the other way round it needs this module
+
+    loaded, contenders = [], []
+    for built in kernel_tree.build(name, tree, cc):
+        (inner,) = core.load_variants(built.path)
+        how = built.how if built.how == "kbuild" else f"{built.how} ({built.why})"
+        loaded.append(Loaded(built.name, inner, str(built.path), f"{how}, {built.compiler}", name))
+        contenders.append(f"{built.name}@plain")
+        if built.name != name:
+            contenders.append(f"{built.name}@hvo")
+        if built.encoding == "mask":
+            contenders.append(f"{built.name}@hvo-shared")
+    return loaded, contenders
 
 
 def users_own(name: str, file: Path, struct_page_bytes: int) -> Loaded:

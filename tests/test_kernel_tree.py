@@ -148,6 +148,24 @@ def altered(tmp_path: Path, name: str, *but: str) -> Path:
     return copy
 
 
+def in_tree(tmp_path: Path, name: str) -> Path:
+    """The same as a source tree that was configured in place: everything in one directory."""
+    tree = tree_of(name).resolve()
+    common = tree.parent / tree.name.replace("-amd64", "-common")
+    merged = links(tmp_path / "linux", common, ("arch", "include", "scripts", "tools"))
+    for part in ("include", "arch/x86/include"):
+        links(merged / part, common / part)
+        for entry in (tree / part).iterdir():
+            if not (merged / part / entry.name).exists():
+                (merged / part / entry.name).symlink_to(entry)
+    for entry in (common / "arch/x86").iterdir():
+        if entry.name != "include":
+            (merged / "arch/x86" / entry.name).symlink_to(entry)
+    for entry in (tree / ".config", tree / ".kernelvariables", tree / "scripts", tree / "tools"):
+        (merged / entry.name).symlink_to(entry.resolve())
+    return merged
+
+
 class TestHeads:
     @pytest.mark.parametrize("order", [1, 7, 9])
     @pytest.mark.parametrize("name", POINTER)
@@ -318,6 +336,42 @@ class TestJumpTable:
 
     def test_no_key_no_branches(self, image: Image) -> None:
         assert image.set_key("some_other_key", on=True) == 0
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("name", POINTER)
+    def test_a_source_tree(self, name: str, tmp_path: Path) -> None:
+        tree = in_tree(tmp_path, name)
+        assert kernel_tree.examine("k", tree).source == tree
+        built = kernel_tree.build("k", tree)
+        reference = kernel_tree.build("k", tree_of(name))
+        assert [one.how for one in built] == [one.how for one in reference]
+        for one, other in zip(built, reference, strict=True):
+            assert instructions(variant_of(one)) == instructions(variant_of(other))
+
+    def test_an_output_directory(self, tmp_path: Path, no_kbuild: None) -> None:
+        source = in_tree(tmp_path, "v6.1")
+        tree = links(tmp_path / "build", tree_of("v6.1").resolve(), ("Makefile",))
+        (tree / "Makefile").write_text(
+            f"# Automatically generated\nexport KBUILD_OUTPUT = .\ninclude {source}/Makefile\n"
+        )
+        assert kernel_tree.examine("k", tree).source == source
+        (tree / "Makefile").write_text("# Older than v4.20\n")
+        (tree / "source").symlink_to(source)
+        assert kernel_tree.examine("k", tree).source == source
+        assert wrong_anywhere(variant_of(kernel_tree.build("k", tree)[1]), "hvo", 9) == []
+
+    def test_where_kbuild_gives_up_the_compiler_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr(kernel_build, "make", lambda *arguments: "objtool: it does not run")
+        built = kernel_tree.build("k", tree_of("v6.1"))
+        assert {(one.how, one.why) for one in built} == {("direct", "objtool: it does not run")}
+
+    def test_a_module_directorys_link(self, tmp_path: Path) -> None:
+        (tmp_path / "build").symlink_to(tree_of("v6.12"))
+        assert kernel_tree.examine("k", tmp_path / "build").path == tree_of("v6.12").resolve()
 
 
 class TestCache:

@@ -149,11 +149,13 @@ def test_regions_are_as_large_as_the_largest_memmap_and_none_is_of_a_memfd() -> 
     groups_ = [
         Group(2, 5000, "random", "chain", "l1", True, MIXED),
         Group(9, 96 * KIB, "random", "chain", "l2", False, MIXED),
+        Group(2, 9000, "random", "chain", "l1", True, MIXED),
+        Group(2, 5000, "random", "chain", "l1", True, MIXED),
     ]
     made = summaries.plan_of(groups_)
     assert plan.region_sizes(made) == {
         ("plain", "2m", "0"): 2 * MIB,
-        ("plain", "4k", "0"): 8192,
+        ("plain", "4k", "0"): 3 * 4096,
         ("plain", "2m", "aa"): 2 * MIB,
         ("plain", "4k", "1"): 96 * KIB,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,19 @@ def test_what_is_written_is_read(tmp_path: Path, whole: bytes) -> None:
         assert block.line["sampling_ns"] == line["sampling_ns"]
 
 
-def test_every_line_is_on_disk_before_the_next(tmp_path: Path, whole: bytes) -> None:
+def test_every_line_is_on_disk_before_the_next(
+    tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.jsonl"
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     header, *blocks = lines_of(whole)
-    writer = results.Writer.create(tmp_path / "r.jsonl", header)
+    writer = results.Writer.create(path, header)
     for finished, block in enumerate(blocks):
-        assert len(results.read(tmp_path / "r.jsonl").blocks) == finished
+        assert len(results.read(path).blocks) == finished
         writer.append(block)
     writer.close()
+    assert synced == [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
 
 
 def test_cut_at_any_byte_what_was_finished_is_read(tmp_path: Path, whole: bytes) -> None:

@@ -371,8 +371,8 @@ def test_one_round_in_five_hit_by_a_neighbour_does_not_move_a_difference(tmp_pat
 
     def hit(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
         ns = planted(group, cell, process, rounds)
-        number = group.cells.index(cell)
-        ns[[(number + process) % rounds, (2 * number + 7) % rounds]] += 400
+        if cell.contender.variant == "branchless":
+            ns[[process % rounds, (process + 4) % rounds, (process + 9) % rounds]] += 400
         return ns
 
     found = summaries.summary_of(tmp_path / "r.jsonl", plan, hit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import zip_longest
 
 from pagebench import core
 from pagebench.asm import Instruction, Listing
@@ -48,4 +49,21 @@ def render(variant: core.Variant, probe_name: str, listing: Listing) -> str:
         for line in textwrap.wrap(text.encode("ascii", "replace").decode(), COLUMNS, subsequent_indent="  ")
     ]
     lines += ["", *map(_line, listing.instructions), "", LEGEND]
+    return "\n".join(lines) + "\n"
+
+
+def side_by_side(before: tuple[core.Variant, Listing], after: tuple[core.Variant, Listing]) -> str:
+    """Two variants' own instructions in two columns, and what changed at each call site."""
+    columns = [[_line(i)[6:] for i in listing.instructions if i.in_variant] for _, listing in (before, after)]
+    width = (COLUMNS - 3) // 2
+    lines = [f"{before[0].name[:width]:{width}}   {after[0].name[:width]}"]
+    for left, right in zip_longest(*columns, fillvalue=""):
+        lines.append(f"{left[:width]:{width}}   {right[:width]}".rstrip())
+    old, new = before[1], after[1]
+    lines += [
+        "",
+        f"each call site: {old.variant_instructions} to {new.variant_instructions} instructions, "
+        f"{old.variant_bytes} to {new.variant_bytes} bytes",
+        f"the tail test: {old.form} to {new.form}",
+    ]
     return "\n".join(lines) + "\n"

@@ -239,9 +239,12 @@ def _variants(summary: Mapping[str, Any]) -> list[str]:
         variant = summary["variants"][mine[0]["variant"]]
         forms = "/".join(_ordered(cell["form"] for cell in mine))
         probe = next(iter(variant["probes"].values()))
-        origin = " ".join(part for part in (variant["commit"], variant["version"], variant["source"]) if part)
+        origin = " ".join(part for part in (variant["commit"], variant["version"]) if part)
         line = f"{_short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
         lines.append((line + origin)[:WIDTH])
+    for name, variant in summary["variants"].items():
+        if variant.get("source"):
+            lines += textwrap.wrap(f"{name}: {variant['source']}", WIDTH, subsequent_indent="  ")
     return lines
 
 
@@ -252,14 +255,18 @@ def _tables(summary: Mapping[str, Any]) -> list[str]:
         others = _ordered(c["contender"] for c in cells if c["verdict"] != "reference")
         for i in range(0, max(1, len(others)), COLUMNS):
             shown = others[i : i + COLUMNS]
-            lines += ["", *_table(summary, probe, pattern, cells, shown), *_touched(cells, shown, first=i == 0)]
+            lines += [
+                "",
+                *_table(summary, probe, pattern, cells, shown),
+                *_touched(cells, shown, first=i == 0),
+            ]
     return lines
 
 
 QUESTIONS = {
-    "key off": "pages that HVO does not touch, its static key off: pointer-branch, then branchless",
-    "key on": "the same with the key on: fakehead, then branchless",
-    "hugetlb": "HugeTLB pages that HVO treats: fakehead@hvo, then branchless@hvo-shared",
+    "key off": "pages that HVO does not touch, its static key off",
+    "key on": "the same with the key on",
+    "hugetlb": "HugeTLB pages that HVO treats",
 }
 
 
@@ -269,9 +276,12 @@ def _series(summary: Mapping[str, Any]) -> list[str]:
     asked = [question for question in QUESTIONS if any(row["question"] == question for row in rows)]
     if not asked:
         return []
-    lines = ["", "what the series of v7.1 changes, in ns per lookup (less is faster)"]
+    what = "the later tree" if rows[0]["tree"] else "the series of v7.1"
+    lines = ["", f"what {what} changes, in ns per lookup (less is faster)"]
     for question in asked:
-        lines += textwrap.wrap(f"  {question}: {QUESTIONS[question]}", WIDTH, subsequent_indent="    ")
+        one = next(row for row in rows if row["question"] == question)
+        text = f"  {question}: {QUESTIONS[question]}: {_short(one['before'])}, then {_short(one['after'])}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     lines.append(
         "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)
     )

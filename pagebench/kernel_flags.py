@@ -1,0 +1,53 @@
+"""The flags that a kernel is compiled with, as far as they change code, for where its kbuild does not run."""
+
+from __future__ import annotations
+
+# Beside the tree's own: return thunks are kept out, and what UBSAN checks is
+# checked as with CONFIG_UBSAN_TRAP, since nobody could report it here.
+OPTIONAL = ("-mfunction-return=keep", "-fsanitize-undefined-trap-on-error")
+OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g0")
+
+# What arch/x86/Makefile and Makefile set and what changes code; those that this compiler does not know are
+# left out, as cc-option does.
+DIRECT = {
+    "x86": (
+        "-m64 -fno-PIE -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 "
+        "-mno-fp-ret-in-387 -falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 "
+        "-mskip-rax-setup -mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none "
+        "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
+        "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
+        "-fno-jump-tables -fconserve-stack -fomit-frame-pointer"
+    )
+}
+# And what options of the tree's configuration add to that.
+CONFIGURED = {
+    "CC_OPTIMIZE_FOR_PERFORMANCE": "-O2",
+    "CC_OPTIMIZE_FOR_PERFORMANCE_O3": "-O3",
+    "CC_OPTIMIZE_FOR_SIZE": "-Os",
+    "X86_NATIVE_CPU": "-march=native",
+    "MK8": "-march=k8",
+    "MCORE2": "-march=core2",
+    "MATOM": "-march=atom",
+    "FRAME_POINTER": "-fno-omit-frame-pointer -fno-optimize-sibling-calls",
+    "X86_KERNEL_IBT": "-fcf-protection=branch",
+    "SLS": "-mharden-sls=all",
+    "MITIGATION_SLS": "-mharden-sls=all",
+    "INIT_STACK_ALL_ZERO": "-ftrivial-auto-var-init=zero",
+    "INIT_STACK_ALL_PATTERN": "-ftrivial-auto-var-init=pattern",
+    "ZERO_CALL_USED_REGS": "-fzero-call-used-regs=used-gpr",
+    "UBSAN_BOUNDS_STRICT": "-fsanitize=bounds-strict",
+    "UBSAN_ARRAY_BOUNDS": "-fsanitize=array-bounds",
+    "UBSAN_SHIFT": "-fsanitize=shift",
+    "KASAN_GENERIC": "-fsanitize=kernel-address",
+    "KCSAN": "-fsanitize=thread",
+    "KMSAN": "-fsanitize=kernel-memory",
+    "KCOV_INSTRUMENT_ALL": "-fsanitize-coverage=trace-pc",
+}
+
+
+def flags(arch: str, config: frozenset[str]) -> list[str]:
+    """The flags for the directory under arch/ and the options that are =y; no compiler knows them all."""
+    found = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
+    for option, adds in CONFIGURED.items():
+        found += adds.split() if option in config else []
+    return found if any(flag.startswith("-march=") for flag in found) else [*found, "-mtune=generic"]
