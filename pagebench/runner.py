@@ -15,6 +15,12 @@ from pagebench.errors import PagebenchError
 from pagebench.plan import Plan
 from pagebench.results import Writer
 
+# What a signal that ends a worker is likely to mean.
+WHY_KILLED = {
+    signal.SIGKILL: " (out of memory?)",
+    signal.SIGSEGV: " (it wrote to a page that is read-only, as a tail is under HVO, or left the memmap)",
+}
+
 
 @contextmanager
 def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
@@ -57,7 +63,7 @@ def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield line
         status = process.wait()
         if status < 0:
-            why = " (out of memory?)" if status == -signal.SIGKILL else ""
+            why = WHY_KILLED.get(-status, "")
             raise PagebenchError(
                 f"a worker was killed by signal {-status}{why}; what was measured so far is kept"
             )

@@ -417,7 +417,8 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
             marks[section][kind] = symbol["st_value"] + entry["r_addend"]
         for section, where in marks.items():
             code = elf.get_section_by_name(section).data()
-            yield probe(code, (where[0], where[1]), section.rpartition("_")[2] if "try_get" not in section else "try_get")
+            name = "try_get" if section.endswith("try_get") else section.rpartition("_")[2]
+            yield probe(code, (where[0], where[1]), name)
 
 
 @pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES[:2])

@@ -387,7 +387,7 @@ class TestCache:
         second = kernel_tree.build("k", tree)
         assert first[0].path != second[0].path
 
-    @pytest.mark.parametrize("name", POINTER)
+    @pytest.mark.parametrize("name", TREES)
     def test_nothing_is_written_into_the_tree(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -113,7 +113,10 @@ def test_what_is_done_is_not_done_again(worker: Callable[[str], Path], tmp_path:
             "os.kill(os.getpid(), 9)\n",
             r"a worker was killed by signal 9 \(out of memory\?\); what was measured so far is kept",
         ),
-        ("os.kill(os.getpid(), 11)\n", "a worker was killed by signal 11; what was measured so far is kept"),
+        (
+            "os.kill(os.getpid(), 11)\n",
+            r"a worker was killed by signal 11 \(it wrote to a page that is read-only",
+        ),
         (
             "sys.stdout.write(blocks[0][:50]); sys.stdout.flush(); os.kill(os.getpid(), 9)\n",
             r"a worker was killed by signal 9 \(out of memory\?\)",

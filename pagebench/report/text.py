@@ -28,8 +28,9 @@ CLOCKS = {
 
 LIMITS = (
     "Not seen from user space: kernel mappings of the vmemmap, contention for "
-    "_refcount between CPUs, NUMA (a shared tail may be remote) and, in a VM, "
-    "what nested paging adds to a TLB miss."
+    "_refcount between CPUs, NUMA (a shared tail may be remote), single lookups "
+    "with code and branches cold and, in a VM, what nested paging adds to a TLB "
+    "miss."
 )
 
 Cell = Mapping[str, Any]

@@ -1,0 +1,175 @@
+"""Layouts: what aliases in the kernel aliases here."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagebench import core, layout, variants
+from pagebench.errors import PagebenchError
+from pagebench.memmap import PAGE_SIZE, FolioMap
+
+ORDER = 9
+PAGES = (64 << ORDER) // PAGE_SIZE
+
+
+def frames_behind(base: int, pages: int) -> list[int]:
+    """Physical frame numbers from /proc/self/pagemap; 0 where they are hidden."""
+    with Path("/proc/self/pagemap").open("rb") as pagemap:
+        pagemap.seek(base // PAGE_SIZE * 8)
+        entries = struct.unpack(f"{pages}Q", pagemap.read(8 * pages))
+    return [entry & ((1 << 55) - 1) for entry in entries]
+
+
+def wrong(variant_name: str, mapped: layout.MappedMemmap) -> core.Verification:
+    variant, folio_map = variants.find(variant_name), mapped.folio_map
+    mapped.write(variant, True)
+    run = variant.probes["lookup"].run
+    return core.verify(run, mapped.base, folio_map.page_offsets, folio_map.head_offsets)
+
+
+@pytest.mark.parametrize("name", ["plain", "hvo", "hvo-shared"])
+def test_physical_frames_are_those_of_the_kernel(name: str) -> None:
+    folio_map = FolioMap.uniform(ORDER, 4 * (64 << ORDER))
+    with layout.MappedMemmap(name, folio_map) as mapped:
+        mapped.write(variants.find("branchless" if name == "hvo-shared" else "fakehead"), True)
+        frames = np.array(frames_behind(mapped.base, 4 * PAGES)).reshape(4, PAGES)
+        if not frames.any():
+            pytest.skip("/proc/self/pagemap hides frame numbers from all but root")
+        first, rest = frames[:, 0], frames[:, 1:]
+        assert len(set(first)) == 4
+        if name == "plain":
+            assert len(np.unique(frames)) == 4 * PAGES
+        elif name == "hvo":
+            assert (rest == first[:, None]).all()
+        else:
+            assert len(np.unique(rest)) == 1
+            assert rest[0, 0] not in first
+
+
+def test_a_write_through_one_address_is_read_through_the_other() -> None:
+    folio_map = FolioMap.uniform(ORDER, 2 * (64 << ORDER))
+    with layout.MappedMemmap("hvo", folio_map) as mapped:
+        memory = core.view(mapped.base, folio_map.bytes)
+        for folio in range(2):
+            head = folio * PAGES * PAGE_SIZE
+            memory[head + 100] = 17 + folio
+            assert set(memory[head + 100 : head + PAGES * PAGE_SIZE : PAGE_SIZE]) == {17 + folio}
+
+
+@pytest.mark.parametrize("name", ["hvo", "hvo-shared"])
+def test_a_write_to_a_tail_is_a_fault_that_says_so(name: str) -> None:
+    with layout.MappedMemmap(name, FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
+        core.try_write(mapped.base)
+        core.try_write(mapped.base + PAGE_SIZE - 1)
+        for page in range(1, PAGES):
+            with pytest.raises(OSError, match="read-only"):
+                core.try_write(mapped.base + page * PAGE_SIZE)
+
+
+def test_which_variants_serve_which_layout_is_found_by_looking_up() -> None:
+    folio_map = FolioMap.uniform(ORDER, 3 * (64 << ORDER))
+    found = {}
+    for name in layout.LAYOUTS:
+        with layout.MappedMemmap(name, folio_map) as mapped:
+            for variant in ("pointer", "fakehead", "fakehead-select", "mask", "mask-branch", "branchless"):
+                found[name, variant] = wrong(variant, mapped).wrong
+    fake_heads = 3 * (PAGES - 1)
+    # Shared tails point to the first folio's head, or hold a mask.
+    elsewhere = 2 * (PAGES - 1) * (PAGE_SIZE // 64)
+    pointers = ("pointer", "mask", "mask-branch", "branchless")
+    fixed, masks = ("fakehead", "fakehead-select"), ("mask", "mask-branch", "branchless")
+    assert found == {
+        **{("plain", v): 0 for v in (*pointers, *fixed)},
+        **{("hvo", v): fake_heads for v in pointers},
+        **{("hvo", v): 0 for v in fixed},
+        **{("hvo-shared", v): elsewhere for v in ("pointer", *fixed)},
+        **{("hvo-shared", v): 0 for v in masks},
+    }
+
+
+def test_the_first_fake_head_is_named() -> None:
+    with layout.MappedMemmap("hvo", FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
+        found = wrong("pointer", mapped)
+    assert (found.wrong, found.first, found.got) == (PAGES - 1, 64, PAGE_SIZE)
+
+
+@st.composite
+def mixed_maps(draw: st.DrawFn) -> FolioMap:
+    """Folios of mixed orders one behind the other, some of them hugetlb's."""
+    folios, optimised, pfn = [], [], 0
+    for order, hugetlb in draw(
+        st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=8)
+    ):
+        pfn = -(-pfn // (1 << order)) << order
+        folios.append((pfn, order))
+        optimised.append(hugetlb)
+        pfn += 1 << order
+    return FolioMap.of(64, folios, optimised)
+
+
+@settings(max_examples=40, deadline=None)
+@given(mixed_maps(), st.sampled_from([("hvo", "fakehead"), ("hvo-shared", "branchless")]))
+def test_any_mix_of_folios_serves(folio_map: FolioMap, which: tuple[str, str]) -> None:
+    name, variant = which
+    with layout.MappedMemmap(name, folio_map) as mapped:
+        assert wrong(variant, mapped).wrong == 0
+        treated = folio_map.optimised & (folio_map.orders >= 7)
+        saved = int(((1 << folio_map.orders[treated]) // 64 - 1).sum())
+        pages = -(-folio_map.bytes // PAGE_SIZE)
+        shared = len(set(folio_map.orders[treated])) if name == "hvo-shared" else 0
+        assert int(mapped.map.frames.max()) + 1 == pages - saved + shared
+        assert int((~mapped.map.writable).sum()) == saved
+
+
+def test_mappings_are_counted_as_the_kernel_counts_them() -> None:
+    folio_map = FolioMap.uniform(ORDER, 16 * (64 << ORDER))
+    with layout.MappedMemmap("hvo", folio_map) as mapped:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        inside = [
+            line
+            for line in maps
+            if mapped.base <= int(line.split("-")[0], 16) < mapped.base + folio_map.bytes
+        ]
+        assert mapped.map.mappings == len(inside) == 16 * PAGES
+
+
+def test_too_many_mappings_are_refused_with_both_numbers(tmp_path: Path) -> None:
+    limit = tmp_path / "max_map_count"
+    limit.write_text("70\n")
+    with pytest.raises(
+        PagebenchError, match=r"needs 4096 mappings and -?\d+ are free: sysctl vm.max_map_count=4166"
+    ):
+        layout.check_map_count(4096, limit)
+    layout.check_map_count(4096, tmp_path / "absent")
+    assert layout.frame_map("hvo", FolioMap.uniform(22, 1)).mappings == 65536
+
+
+@pytest.mark.parametrize("size", [56, 96])
+def test_only_powers_of_two_are_treated(size: int) -> None:
+    assert not layout.exists_at("hvo", 18, size)
+    assert layout.frame_map("hvo", FolioMap.uniform(ORDER, 1, size)).writable.all()
+
+
+def test_order_6_is_one_page_and_stays() -> None:
+    assert [layout.exists_at("hvo", order, 64) for order in (6, 7)] == [False, True]
+    assert layout.exists_at("plain", 0, 64)
+
+
+def held() -> tuple[int, int]:
+    """Open files and mapped frames."""
+    maps = Path("/proc/self/maps").read_text()
+    return len(list(Path("/proc/self/fd").iterdir())), maps.count("memfd:pagebench")
+
+
+def test_closing_gives_everything_back() -> None:
+    before = held()
+    mapped = layout.MappedMemmap("hvo", FolioMap.uniform(ORDER, 1 << 20))
+    mapped.close()
+    mapped.close()
+    assert held() == before
