@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -16,6 +17,10 @@ from pagebench.frames import Frames, Placed
 from pagebench.memmap import FolioMap
 from pagebench.patterns import Pattern
 from pagebench.units import KIB, MIB
+
+# Tests share the machine with measurements: no example is too slow.
+hypothesis.settings.register_profile("pagebench", deadline=None)
+hypothesis.settings.load_profile("pagebench")
 
 LEVELS = plan.Levels(32 * KIB, 512 * KIB, 8 * MIB)
 TINY: dict[str, Any] = {

@@ -110,7 +110,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "layout at order 0": ((*RUN, "--orders", "0", "--contenders", "fakehead@hvo"), "nothing to measure"),
     "twice": ((*RUN, "--contenders", "mask,mask@plain"), "named twice"),
     "harness": ((*RUN, "--contenders", "identity"), "belongs to the harness"),
-    "struct page": ((*RUN, "--struct-page", "60"), "60"),
+    "struct page": ((*RUN, "--struct-page", "60"), "no struct page has 60 bytes: give a multiple of 8"),
     "struct page too small": ((*RUN, "--struct-page", "8"), "too small: give 56 or more"),
     "rounds": ((*RUN, "--rounds", "3"), "3 is too small: give 7 or more"),
     "rounds no number": ((*RUN, "--rounds", "many"), "'many' is not a whole number"),

@@ -153,7 +153,6 @@ def build_or_none(asked: dict[str, object]) -> Plan | None:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked_for)
@@ -165,7 +164,6 @@ def test_json_and_back_is_the_same_plan(asked: dict[str, object]) -> None:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked_for)
@@ -213,7 +211,6 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
 
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked_for)

@@ -209,7 +209,7 @@ def test_lines_of_a_later_kind_are_passed_over(tmp_path: Path, whole: bytes) -> 
     assert len(results.read(path).blocks) == BLOCKS
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**9), byte=st.integers(0, 255))
 def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, whole: bytes, at: int, byte: int) -> None:
     path = tmp_path / "r.jsonl"

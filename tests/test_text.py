@@ -270,7 +270,7 @@ def odd_summaries(draw: st.DrawFn, base: dict[str, Any]) -> dict[str, Any]:
     return Odd(found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_odd_numbers_and_names_fit_as_well(base: dict[str, Any], data: st.DataObject) -> None:
     report = text.render(data.draw(odd_summaries(base)))
