@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,25 +16,10 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from pagebench import compiler  # noqa: E402  (the path has to be set first)
+from pagebench import compiler, revision  # noqa: E402  (the path has to be set first)
 
 # sizeof(struct page) that the variants are built for: what 64-bit configurations give.
 STRUCT_PAGES = (56, 64, 96)
-
-
-def commit() -> str:
-    """The commit that is being built, with a + if the tree differs from it."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip() if (ROOT / ".git").exists() else ""
 
 
 class BuildExt(build_ext):
@@ -66,7 +50,10 @@ class BuildExt(build_ext):
                 ext.extra_objects.append(str(output))
 
         quote = '"{}"'.format
-        ext.define_macros += [("PB_CFLAGS", quote(" ".join(flags))), ("PB_BUILT_COMMIT", quote(commit()))]
+        ext.define_macros += [
+            ("PB_CFLAGS", quote(" ".join(flags))),
+            ("PB_BUILT_COMMIT", quote(revision.describe(ROOT))),
+        ]
         super().build_extension(ext)
 
 

@@ -7,7 +7,6 @@ done with them is C's business, how long they live is this module's.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ def _text(cdata: Any) -> str:
     return str(ffi.string(cdata).decode())
 
 
-def _check(result: int, doing: str) -> None:
+def check(result: int, doing: str) -> None:
     """Turn a -errno into an OSError that says what was being done."""
     if result:
         raise OSError(-result, f"{doing}: {os.strerror(-result)}")
@@ -234,7 +233,7 @@ class Reservation:
     def __init__(self, size: int, alignment: int, backing: str) -> None:
         pages = {"4k": lib.PB_BACKING_4K, "2m": lib.PB_BACKING_2M}[backing]
         ret = ffi.new("void **")
-        _check(lib.pb_reserve(size, alignment, pages, ret), f"reserving {size} bytes aligned to {alignment}")
+        check(lib.pb_reserve(size, alignment, pages, ret), f"reserving {size} bytes aligned to {alignment}")
         self._base: Any = ret[0]
         self.base = _address(ret[0])
         self.size = size
@@ -261,8 +260,9 @@ class Reservation:
         self.close()
 
 
-def _array(ctype: str, array: npt.NDArray[Any]) -> Any:
-    return ffi.from_buffer(ctype, array)
+def array(ctype: str, values: npt.NDArray[Any]) -> Any:
+    """An array as C takes it, for as long as it lives."""
+    return ffi.from_buffer(ctype, values)
 
 
 def _pointer(address: int) -> Any:
@@ -271,7 +271,7 @@ def _pointer(address: int) -> Any:
 
 def populate(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     """Write the memmap of ``folios`` (FOLIO_DTYPE) at ``base``, whole struct pages."""
-    lib.pb_memmap_populate(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
+    lib.pb_memmap_populate(variant.cdata, _pointer(base), array("struct pb_folio[]", folios), len(folios))
 
 
 def write_tails(variant: Variant, at: int, head: int, order: int, count: int, whole: bool) -> None:
@@ -284,7 +284,7 @@ def write_tails(variant: Variant, at: int, head: int, order: int, count: int, wh
 
 def encode(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     """Write only what ``set_compound_head()`` writes."""
-    lib.pb_memmap_encode(variant.cdata, _pointer(base), _array("struct pb_folio[]", folios), len(folios))
+    lib.pb_memmap_encode(variant.cdata, _pointer(base), array("struct pb_folio[]", folios), len(folios))
 
 
 class FrameMapping:
@@ -303,17 +303,17 @@ class FrameMapping:
         self._mapped: list[tuple[Any, int]] = []
         fd, base = ffi.new("int32_t *"), ffi.new("void **")
         try:
-            _check(lib.pb_frames_create(self._all_bytes, fd), f"a memfd of {self._all_bytes} bytes")
+            check(lib.pb_frames_create(self._all_bytes, fd), f"a memfd of {self._all_bytes} bytes")
             self._fd = fd[0]
-            _check(lib.pb_map_reserve(self.size, alignment, base), f"reserving {self.size} bytes")
+            check(lib.pb_map_reserve(self.size, alignment, base), f"reserving {self.size} bytes")
             self._mapped.append((base[0], self.size))
             self.base = _address(base[0])
-            flags = _array("uint8_t[]", writable.astype(np.uint8))
-            _check(
-                lib.pb_map_frames(base[0], fd[0], _array("uint32_t[]", frames), flags, len(frames)),
+            flags = array("uint8_t[]", writable.astype(np.uint8))
+            check(
+                lib.pb_map_frames(base[0], fd[0], array("uint32_t[]", frames), flags, len(frames)),
                 "mapping the frames of a memmap (sysctl vm.max_map_count limits how many mappings)",
             )
-            _check(lib.pb_map_all(fd[0], self._all_bytes, base), "mapping the frames of a memmap")
+            check(lib.pb_map_all(fd[0], self._all_bytes, base), "mapping the frames of a memmap")
             self._mapped.append((base[0], self._all_bytes))
             self.all_frames = _address(base[0])
         except OSError:
@@ -340,7 +340,7 @@ class FrameMapping:
 
 def try_write(at: int) -> None:
     """Write back the byte at an address.  Raises OSError (EFAULT) where it is read-only."""
-    _check(lib.pb_try_write(_pointer(at)), "writing to a struct page that is mapped read-only")
+    check(lib.pb_try_write(_pointer(at)), "writing to a struct page that is mapped read-only")
 
 
 def view(at: int, size: int) -> npt.NDArray[np.uint8]:
@@ -369,8 +369,8 @@ def verify(run: int, base: int, offsets: Offsets, heads: Offsets) -> Verificatio
     lib.pb_memmap_verify(
         ffi.cast("pb_probe_fn *", run),
         _pointer(base),
-        _array("uint32_t[]", offsets),
-        _array("uint32_t[]", heads),
+        array("uint32_t[]", offsets),
+        array("uint32_t[]", heads),
         len(offsets),
         ret,
     )
@@ -387,7 +387,7 @@ class CodeArena:
 
     def __init__(self, size: int) -> None:
         ret = ffi.new("void **")
-        _check(lib.pb_code_reserve(size, ret), f"reserving {size} bytes for code")
+        check(lib.pb_code_reserve(size, ret), f"reserving {size} bytes for code")
         self._code: Any = ret[0]
         self.size = size
         self.base = _address(ret[0])
@@ -403,7 +403,7 @@ class CodeArena:
 
     def seal(self) -> None:
         """Make the arena executable, and read-only from then on."""
-        _check(lib.pb_code_seal(self._code, self.size), "making copies of the timed loops executable")
+        check(lib.pb_code_seal(self._code, self.size), "making copies of the timed loops executable")
 
     def holds(self, probe: Probe, run: int) -> bool:
         """Whether the copy whose function is at ``run`` is the probe's code, byte by byte."""
@@ -437,7 +437,7 @@ class Clock:
     def __init__(self, calibrate_ns: int = 100_000_000, kind: str | None = None) -> None:
         self.cdata = ffi.new("struct pb_clock *")
         number = lib.pb_clock_best() if kind is None else self.KINDS.index(kind)
-        _check(lib.pb_clock_init(number, calibrate_ns, self.cdata), "calibrating the clock")
+        check(lib.pb_clock_init(number, calibrate_ns, self.cdata), "calibrating the clock")
         self.kind = self.KINDS[number]
         self.ticks_per_ns: float = self.cdata.ticks_per_ns
         self.granularity_ns: float = self.cdata.granularity_ns
@@ -453,108 +453,12 @@ def run_samples(clock: Clock, samples: npt.NDArray[Any]) -> None:
 
     Every address in it has to be alive.  Raises OSError for a batch of no lookups.
     """
-    _check(
-        lib.pb_sampler_run(clock.cdata, _array("struct pb_sample[]", samples), len(samples)),
+    check(
+        lib.pb_sampler_run(clock.cdata, array("struct pb_sample[]", samples), len(samples)),
         "a batch without lookups",
     )
 
 
 def pin(cpu: int) -> None:
     """Keep this thread on one CPU.  Raises OSError where that is not allowed."""
-    _check(lib.pb_pin(cpu), f"pinning to CPU {cpu}")
-
-
-# enum pb_event
-EVENTS = ("cycles", "instructions", "branch_misses", "l1d_misses", "llc_misses", "dtlb_misses")
-assert len(EVENTS) == lib.PB_EVENTS
-
-_NO_PMU = "no PMU: this machine gives no hardware counts; cycles come from the add chain"
-_NOT_ALLOWED = (
-    "hardware counters are not allowed here: set the sysctl kernel.perf_event_paranoid to 2 or less, "
-    "and let a container's seccomp profile pass perf_event_open"
-)
-_REFUSED = {
-    errno.ENOENT: _NO_PMU,
-    errno.ENODEV: _NO_PMU,
-    errno.EOPNOTSUPP: _NO_PMU,
-    errno.ENOSYS: "no hardware counts: this kernel was built without perf events",
-    errno.EACCES: _NOT_ALLOWED,
-    errno.EPERM: _NOT_ALLOWED,
-    errno.EBUSY: "the cycle counter is taken: end other users of perf, or sysctl kernel.nmi_watchdog=0",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What one batch counted, by event; empty where the group never ran.
-
-    ``values`` are scaled up where the group ran for ``running_ns`` of ``enabled_ns`` only.
-    """
-
-    values: Mapping[str, int]
-    enabled_ns: int
-    running_ns: int
-
-
-def _counts(ret: Any) -> Counts:
-    values = {name: int(ret.value[i]) for i, name in enumerate(EVENTS) if ret.valid >> i & 1}
-    return Counts(values, ret.enabled_ns, ret.running_ns)
-
-
-def counts_from_buffer(ids: Mapping[str, int], buffer: npt.NDArray[np.uint64]) -> Counts:
-    """The counts in the words read from a perf_event group whose events have these ``ids``.
-
-    Raises OSError (EINVAL) for a buffer that is cut short or of another group.
-    """
-    counters = ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in EVENTS]})
-    ret = ffi.new("struct pb_counts *")
-    words = _array("uint64_t[]", buffer)
-    _check(lib.pb_counters_parse(counters, words, len(buffer), ret), "reading the hardware counters")
-    return _counts(ret)
-
-
-class Counters:
-    """The PMU's counts of this thread's user code, batch by batch; a context manager.
-
-    ``events`` are the names that this PMU counts, ``refused`` those of ``EVENTS`` that it does not.  Raises
-    OSError, with a sentence as its ``strerror``, where there is no PMU or it may not be used.
-    """
-
-    def __init__(self) -> None:
-        self._cdata: Any = ffi.new("struct pb_counters *")
-        result = lib.pb_counters_init(self._cdata)
-        if result:
-            self._cdata = None
-            why = _REFUSED.get(-result, f"opening hardware counters: {os.strerror(-result)}")
-            raise OSError(-result, why)
-        self.events = tuple(name for i, name in enumerate(EVENTS) if self._cdata.fd[i] >= 0)
-        self.refused = tuple(name for name in EVENTS if name not in self.events)
-
-    def run(self, row: npt.NDArray[Any]) -> dict[str, float]:
-        """Run one sample (``samples[i : i + 1]``, SAMPLE_DTYPE) and return its counts per lookup.
-
-        Empty where other users kept the group off the PMU.  The lead-in is not counted; the ends of the two
-        system calls around the batch are, some tens of instructions.  ``last`` is written, times are not.
-        Raises OSError (EINVAL) for a batch of no lookups.
-        """
-        if row.dtype != SAMPLE_DTYPE or row.shape != (1,):
-            raise ValueError("one row of a schedule is wanted: samples[i : i + 1]")
-        ret = ffi.new("struct pb_counts *")
-        sample = _array("struct pb_sample[]", row)
-        _check(lib.pb_counters_run(self._cdata, sample, ret), "counting a batch")
-        lookups = int(row["lookups"][0])
-        return {name: value / lookups for name, value in _counts(ret).values.items()}
-
-    def close(self) -> None:
-        """Give the counters back.  A second call does nothing."""
-        if self._cdata is not None:
-            lib.pb_counters_deinit(self._cdata)
-            self._cdata = None
-
-    def __enter__(self) -> Counters:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
+    check(lib.pb_pin(cpu), f"pinning to CPU {cpu}")

@@ -16,7 +16,7 @@ from pagebench.plan import Plan
 from pagebench.results import Writer
 
 # What a signal that ends a worker is likely to mean.
-WHY_KILLED = {
+WHY_KILLED: Mapping[int, str] = {
     signal.SIGKILL: " (out of memory?)",
     signal.SIGSEGV: " (it wrote to a page that is read-only, as a tail is under HVO, or left the memmap)",
 }

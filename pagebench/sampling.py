@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, patterns, plan
+from pagebench import core, counters, patterns, plan
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
 from pagebench.layout import frame_map
@@ -106,7 +106,7 @@ class GroupSampler:
         frames: Frames,
         windows: Windows,
         clock: core.Clock,
-        counters: core.Counters | None,
+        counting: counters.Counters | None,
         rounds: int,
         rng: np.random.Generator,
     ) -> None:
@@ -115,7 +115,7 @@ class GroupSampler:
         self.frames = frames
         self.windows = windows
         self.clock = clock
-        self.counters = counters
+        self.counters = counting
         # Memmaps of their own start with cold lines and page tables: rounds
         # that are sampled and not kept bring all of them to where they stay.
         self.warm_up = 0 if group.shared else rounds // WARM_UP

@@ -147,6 +147,7 @@ def _codes(the_plan: plan.Plan) -> dict[str, Any]:
 
 def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
     """Origin, and each timed loop's code."""
+    loaded = next((one for one in the_plan.objects if one.name == variant.name), None)
     probes = {}
     for name in dict.fromkeys(group.probe for group in the_plan.groups):
         probe = variant.probes[name]
@@ -163,7 +164,8 @@ def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
         "subject": variant.subject,
         "version": variant.version,
         "struct_page_bytes": variant.struct_page_bytes,
-        "source": next((one.source for one in the_plan.objects if one.name == variant.name), ""),
+        "source": loaded.source if loaded else "",
+        "cflags": loaded.cflags if loaded else "",
         "probes": probes,
     }
 

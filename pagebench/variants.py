@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pagebench import compiled, compiler, core
+from pagebench import compiled, compiler, core, kernel_tree
 from pagebench.errors import PagebenchError
 
 # Harness only: the loop without a lookup, and the one-cycle positive control
@@ -42,6 +42,7 @@ class Loaded:
     inner: str
     path: str
     source: str
+    cflags: str
     tree: str = ""
 
 
@@ -102,7 +103,7 @@ def recompiled(cc: str, struct_page_bytes: int) -> list[Loaded]:
     path = compiled.built_in(struct_page_bytes, cc)
     label = Path(compiler.find(cc)[0]).name
     return [
-        Loaded(f"{name}+{label}", name, str(path), core.compiler(path))
+        Loaded(f"{name}+{label}", name, str(path), core.compiler(path), core.variant_cflags(path))
         for name in core.load_variants(path)
         if name not in HARNESS
     ]
@@ -114,13 +115,13 @@ def of_tree(name: str, tree: Path, cc: str | None) -> tuple[list[Loaded], list[s
     Each on plain; with the static key on it serves fake heads too, and where
     it writes masks, shared tails.  Raises PagebenchError for what is broken.
     """
-    from pagebench import kernel_tree  # the other way round it needs this module
-
     loaded, contenders = [], []
     for built in kernel_tree.build(name, tree, cc):
         (inner,) = core.load_variants(built.path)
         how = built.how if built.how == "kbuild" else f"{built.how} ({built.why})"
-        loaded.append(Loaded(built.name, inner, str(built.path), f"{how}, {built.compiler}", name))
+        loaded.append(
+            Loaded(built.name, inner, str(built.path), f"{how}, {built.compiler}", built.cflags, name)
+        )
         contenders.append(f"{built.name}@plain")
         if built.name != name:
             contenders.append(f"{built.name}@hvo")
@@ -132,7 +133,7 @@ def of_tree(name: str, tree: Path, cc: str | None) -> tuple[list[Loaded], list[s
 def users_own(name: str, file: Path, struct_page_bytes: int) -> Loaded:
     """A user's own compound_head() over page.h.  Raises PagebenchError where it does not compile."""
     path = compiled.user_variant(name, file, struct_page_bytes)
-    return Loaded(name, name, str(path), f"{file.name}, {core.compiler(path)}")
+    return Loaded(name, name, str(path), f"{file.name}, {core.compiler(path)}", core.variant_cflags(path))
 
 
 def encodings(variants: Mapping[str, core.Variant], order: int) -> dict[str, int]:

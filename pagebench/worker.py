@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, machine, memmap, patterns, plan, variants
+from pagebench import core, counters, machine, memmap, patterns, plan, variants
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
 from pagebench.probes import PROBES
@@ -43,9 +43,9 @@ class Worker:
         self.process = process
         core.pin(the_plan.cpu)
         self.clock = core.Clock(SPIN_NS)
-        self.counters: core.Counters | None = None
+        self.counters: counters.Counters | None = None
         with suppress(OSError):  # no PMU, or not for us: the machine's description says so
-            self.counters = stack.enter_context(core.Counters())
+            self.counters = stack.enter_context(counters.Counters())
         known = variants.known(the_plan.struct_page_bytes, the_plan.objects)
         self.variants = {name: known[name] for name in the_plan.variant_names}
         self.regions = self._reserve(stack)

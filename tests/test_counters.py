@@ -23,12 +23,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core
+from pagebench import core, counters
 
 CSRC = Path(__file__).parent.parent / "csrc"
-IDS = {name: 101 + i for i, name in enumerate(core.EVENTS)}
+IDS = {name: 101 + i for i, name in enumerate(counters.EVENTS)}
 # Six events over 3500 lookups, as a Zen 4 would return them.
-VALUES = dict(zip(core.EVENTS, (105_120, 33_310, 41, 3_402, 12, 7), strict=True))
+VALUES = dict(zip(counters.EVENTS, (105_120, 33_310, 41, 3_402, 12, 7), strict=True))
 
 
 def group(ids: dict[str, int], enabled_ns: int = 34_700, running_ns: int = 34_700) -> list[int]:
@@ -38,12 +38,12 @@ def group(ids: dict[str, int], enabled_ns: int = 34_700, running_ns: int = 34_70
     return words
 
 
-def parse(words: list[int], ids: dict[str, int] = IDS) -> core.Counts:
-    return core.counts_from_buffer(ids, np.array(words, dtype=np.uint64))
+def parse(words: list[int], ids: dict[str, int] = IDS) -> counters.Counts:
+    return counters.counts_from_buffer(ids, np.array(words, dtype=np.uint64))
 
 
 def test_a_read_gives_each_event_its_count() -> None:
-    assert parse(group(IDS)) == core.Counts(VALUES, 34_700, 34_700)
+    assert parse(group(IDS)) == counters.Counts(VALUES, 34_700, 34_700)
 
 
 def test_the_ids_name_the_events_not_their_order() -> None:
@@ -71,7 +71,7 @@ def test_scaling_is_the_ratio_of_the_times(value: int, running: int, waited: int
 
 
 def test_nothing_is_valid_where_the_group_never_ran() -> None:
-    assert parse(group(IDS, running_ns=0)) == core.Counts({}, 34_700, 0)
+    assert parse(group(IDS, running_ns=0)) == counters.Counts({}, 34_700, 0)
 
 
 def test_refused_members_are_absent() -> None:
@@ -120,7 +120,7 @@ def test_a_foreign_read_is_refused(words: list[int]) -> None:
 def test_a_refusal_is_a_sentence(monkeypatch: pytest.MonkeyPatch, number: int, sentence: str) -> None:
     monkeypatch.setattr(core, "lib", SimpleNamespace(pb_counters_init=lambda ret: -number))
     with pytest.raises(OSError, match=sentence) as caught:
-        core.Counters()
+        counters.Counters()
     assert caught.value.errno == number
 
 
@@ -134,15 +134,15 @@ def test_this_machine_counts_or_says_why_not() -> None:
     )
     sample["lookups"] = 64_000
     try:
-        counters = core.Counters()
+        opened = counters.Counters()
     except OSError as refusal:
         assert refusal.errno != errno.EINVAL
         assert re.search("no PMU|sysctl kernel.|built without perf events", refusal.strerror)
         return
-    with counters:
-        assert sorted(counters.events + counters.refused) == sorted(core.EVENTS)
-        counts = counters.run(sample)
-        assert set(counts) == set(counters.events)
+    with opened:
+        assert sorted(opened.events + opened.refused) == sorted(counters.EVENTS)
+        counts = opened.run(sample)
+        assert set(counts) == set(opened.events)
         assert 0.9 < counts["cycles"] < 2
         assert 1 <= counts.get("instructions", 1) < 1.2
 
@@ -264,7 +264,7 @@ class Rig:
         return int(self.lib.pb_counters_init(self.counters))
 
     def opened(self) -> list[str]:
-        return [name for name, fd in zip(core.EVENTS, self.counters.fd, strict=True) if fd >= 0]
+        return [name for name, fd in zip(counters.EVENTS, self.counters.fd, strict=True) if fd >= 0]
 
     def touch_pages(self, lead_in: int, pages: int) -> Any:
         """What is counted while so many untouched pages are written, after a lead-in."""
@@ -303,8 +303,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rig(library: Path) -> Iterator[Rig]:
     made = Rig(library)
-    made.lib.rig_fits = len(core.EVENTS)
-    for i in range(len(core.EVENTS)):
+    made.lib.rig_fits = len(counters.EVENTS)
+    for i in range(len(counters.EVENTS)):
         made.lib.rig_errno[i] = 0
     result = made.init()
     if result:

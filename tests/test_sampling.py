@@ -115,17 +115,14 @@ def clock() -> core.Clock:
 
 
 def sampler_of(
-    placement: Placement, clock: core.Clock, rounds: int = ROUNDS, seed: int = 0, **kwargs: Any
+    placement: Placement, clock: core.Clock, rounds: int = ROUNDS, seed: int = 0, counters: Any = None
 ) -> GroupSampler:
     group = placement.group
     rng = np.random.default_rng(seed)
     pattern = patterns.Pattern.parse(group.pattern)
     pfns = patterns.draw(pattern, placement.folio_map, group.footprint_bytes, 1 << 20, rng)
     windows = Windows(placement.folio_map, pfns)
-    given_ = {"counters": None, **kwargs}
-    return GroupSampler(
-        group, placement.placed, placement.frames, windows, clock, rounds=rounds, rng=rng, **given_
-    )
+    return GroupSampler(group, placement.placed, placement.frames, windows, clock, counters, rounds, rng)
 
 
 def shared_group(**kwargs: Any) -> plan.Group:

@@ -8,23 +8,6 @@
 	"mm: hugetlb: free the 2nd vmemmap page associated with each HugeTLB page"
 #define PB_VERSION "v5.17 ... v7.0, hugetlb_optimize_vmemmap_key on"
 
-/*
- * Only a struct page at a PAGE_SIZE-aligned address may be a fake head; asking
- * that first avoids touching page[1], which may be cold.
- */
-static __always_inline const struct page *
-page_fixed_fake_head(const struct page *page)
-{
-	if (((unsigned long)page & (PAGE_SIZE - 1)) == 0 &&
-	    READ_ONCE(page->flags) & (1UL << PG_head)) {
-		unsigned long head = READ_ONCE(page[1].compound_head);
-
-		if (likely(head & 1))
-			return (const struct page *)(head - 1);
-	}
-	return page;
-}
-
 static __always_inline const struct page *compound_head(const struct page *page)
 {
 	unsigned long head = READ_ONCE(page->compound_head);
