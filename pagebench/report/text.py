@@ -8,17 +8,21 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pagebench.report.tables import (
+    LEVELS,
+    SIGNIFICANT,
+    WIDTH,
+    comparison_tables,
+    counts_table,
+    fake_heads_table,
+    ordered,
+    paragraph,
+    series_table,
+    short,
+    significant,
+    zap_table,
+)
 from pagebench.units import format_size
-
-WIDTH = 75
-# Differences in a table beside its label, harness and reference columns.
-COLUMNS = 4
-CELL = 13
-ZAP_LOOKUPS = 512
-SIGNIFICANT = 0.05
-
-MARKS = {"faster": "*", "slower": "*", "equivalent": "=", "inconclusive": "?"}
-LEVELS = {"l1": "L1", "l2": "L2", "l3": "L3", "dram": "DRAM"}
 
 CLOCKS = {
     ("counter", "x86_64"): "TSC",
@@ -26,84 +30,13 @@ CLOCKS = {
     ("gettime", "x86_64"): "clock_gettime",
 }
 
+
 LIMITS = (
     "Not seen from user space: kernel mappings of the vmemmap, contention for "
     "_refcount between CPUs, NUMA (a shared tail may be remote), single lookups "
     "with code and branches cold and, in a VM, what nested paging adds to a TLB "
     "miss."
 )
-
-Cell = Mapping[str, Any]
-
-
-def _decimals(ns: float) -> int:
-    """Digits after the point that fit the column and the noise."""
-    return 3 if abs(ns) < 10 else 2 if abs(ns) < 100 else 1
-
-
-def _digits(value: float) -> str:
-    """Two significant digits, for noise floors."""
-    return f"{value:.1g}" if value < 0.001 else f"{float(f'{value:.2g}'):g}"
-
-
-def _ns(value: float | None, width: int) -> str:
-    if value is None:
-        return "-".rjust(width)
-    for decimals in range(min(_decimals(value), max(0, width - 3)), -1, -1):
-        if len(text := f"{value:.{decimals}f}") <= width:
-            return text.rjust(width)
-    return f"{value:.0e}".replace("e+0", "e").rjust(width)
-
-
-def _size(size: int) -> str:
-    """A footprint in the four characters of its column."""
-    text = format_size(size)
-    if len(text) <= 4:
-        return text
-    number, unit = float(text[:-1]), text[-1]
-    if number < 999.5:
-        return f"{number:.0f}{unit}"
-    return f"{min(number / 1024, 0.99):.2f}"[1:] + {"K": "M", "M": "G", "G": "T"}[unit]
-
-
-def _difference(cell: Cell | None) -> str:
-    """``+0.501+-.002*``: estimate, half of the interval, verdict."""
-    if cell is None:
-        return "-".rjust(CELL)
-    ns = cell["difference"]["ns"]
-    estimate, low, high = ns["estimate"], ns["low"], ns["high"]
-    mark = MARKS[cell["verdict"]]
-    if mark == "*" and (cell["p_adjusted"] is None or cell["p_adjusted"] >= SIGNIFICANT):
-        mark = "+"
-    if estimate is None:
-        return "no data".rjust(CELL)
-    half = math.inf if low is None or high is None else max(estimate - low, high - estimate)
-    for decimals in range(_decimals(max(abs(estimate), half if half < math.inf else 0)), -1, -1):
-        width = f"{half:.{decimals}f}"
-        if width.startswith("0."):
-            width = width[1:]
-        if len(text := f"{estimate:+.{decimals}f}+-{width}{mark}") <= CELL:
-            return text.rjust(CELL)
-    return f"{estimate:+.0e}{mark}".rjust(CELL)
-
-
-def _wrapped_name(name: str, width: int) -> list[str]:
-    """A contender's name over several lines, broken behind - and before @ and +."""
-    lines = [""]
-    for part in re.findall(r"[@+]?[^-@+]+-?", name):
-        if len(lines[-1]) + len(part) > width:
-            lines.append("")
-        lines[-1] += part
-    return [line[i : i + width] for line in lines for i in range(0, len(line), width)]
-
-
-def _short(name: str) -> str:
-    """Without @plain, where every kernel's vmemmap starts."""
-    return name.removesuffix("@plain")
-
-
-def _ordered(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
 
 
 def _fields(rows: Iterable[tuple[str, str]]) -> list[str]:
@@ -113,10 +46,6 @@ def _fields(rows: Iterable[tuple[str, str]]) -> list[str]:
         wrapped = textwrap.wrap(text, WIDTH - 11) or [""]
         lines += [f"{label if i == 0 else '':10} {line}" for i, line in enumerate(wrapped)]
     return lines
-
-
-def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
 
 
 def _percent(share: float | None) -> str:
@@ -136,7 +65,7 @@ def _machine(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if measured:
         sizes.append(f"of the L3 {format_size(measured['l3_measured_bytes'])} measured")
     ghz = clock["core_ghz"]
-    backings = _ordered(cell["backing"] for cell in summary["cells"])
+    backings = ordered(cell["backing"] for cell in summary["cells"])
     return [
         ("cpu", f"{machine['cpu_model']}, {machine['hypervisor'] or 'bare metal'}, CPU {machine['cpu']}"),
         ("caches", ", ".join(sizes)),
@@ -174,7 +103,7 @@ def _noise(summary: Mapping[str, Any]) -> str:
     for level, title in LEVELS.items():
         pairs = [abs(n["difference"]["ns"]["estimate"] or 0) for n in summary["noise"] if n["level"] == level]
         if pairs:
-            parts.append(f"{title} {_digits(max(pairs))}")
+            parts.append(f"{title} {significant(max(pairs))}")
     return f"largest |A/A| in ns: {', '.join(parts)} ({len(summary['noise'])} pairs)"
 
 
@@ -235,13 +164,13 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 def _variants(summary: Mapping[str, Any]) -> list[str]:
     """Who is compared: form as compiled, size, origin."""
     lines = ["contender              form    insns bytes  origin"]
-    for name in _ordered(cell["contender"] for cell in summary["cells"]):
+    for name in ordered(cell["contender"] for cell in summary["cells"]):
         mine = [cell for cell in summary["cells"] if cell["contender"] == name]
         variant = summary["variants"][mine[0]["variant"]]
-        forms = "/".join(_ordered(cell["form"] for cell in mine))
+        forms = "/".join(ordered(cell["form"] for cell in mine))
         probe = next(iter(variant["probes"].values()))
         origin = " ".join(part for part in (variant["commit"], variant["version"]) if part)
-        line = f"{_short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
+        line = f"{short(name):22} {forms:7} {probe['variant_instructions']:5} {probe['variant_bytes']:5}  "
         lines.append((line + origin)[:WIDTH])
     for name, variant in summary["variants"].items():
         if variant.get("source"):
@@ -249,201 +178,18 @@ def _variants(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _tables(summary: Mapping[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for probe, pattern in _ordered((cell["probe"], cell["pattern"]) for cell in summary["cells"]):
-        cells = [c for c in summary["cells"] if (c["probe"], c["pattern"]) == (probe, pattern)]
-        others = _ordered(c["contender"] for c in cells if c["verdict"] != "reference")
-        for i in range(0, max(1, len(others)), COLUMNS):
-            shown = others[i : i + COLUMNS]
-            lines += [
-                "",
-                *_table(summary, probe, pattern, cells, shown),
-                *_touched(cells, shown, first=i == 0),
-            ]
-    return lines
-
-
-QUESTIONS = {
-    "key off": "pages that HVO does not touch, its static key off",
-    "key on": "the same with the key on",
-    "hugetlb": "HugeTLB pages that HVO treats",
-}
-
-
-def _series(summary: Mapping[str, Any]) -> list[str]:
-    """What the series of v7.1 does, to pages that HVO touches and to others."""
-    rows = summary["series"]
-    asked = [question for question in QUESTIONS if any(row["question"] == question for row in rows)]
-    if not asked:
-        return []
-    what = "the later tree" if rows[0]["tree"] else "the series of v7.1"
-    lines = ["", f"what {what} changes, in ns per lookup (less is faster)"]
-    for question in asked:
-        one = next(row for row in rows if row["question"] == question)
-        text = f"  {question}: {QUESTIONS[question]}: {_short(one['before'])}, then {_short(one['after'])}"
-        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-    lines.append(
-        "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)
-    )
-    keys = _ordered((r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) for r in rows)
-    for key in keys:
-        mine = {
-            r["question"]: r
-            for r in rows
-            if (r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) == key
-        }
-        cells = "".join(" " + _difference(mine.get(question)) for question in asked)
-        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {_size(key[3]):>4}{cells}")
-    return lines
-
-
-# 31 Oct 2021, "Free the 2nd vmemmap page associated with each HugeTLB page", v7.
-PUBLISHED = {
-    "heads-aligned": ("head, aligned", "+40 %"),
-    "heads-unaligned": ("head, unaligned", "+20 %"),
-    "tails": ("tail", "0 %"),
-    "random": ("non-compound", "-"),
-}
-
-
-def _fake_heads(summary: Mapping[str, Any]) -> list[str]:
-    """What the static key costs, beside what was published for it."""
-    if summary["plan"].get("preset") != "fake-heads":
-        return []
-    lines = [
-        "",
-        "the static key of HVO, off to on: published, and here for a tail test that",
-        "is a branch and one that is a select (ratio and difference in ns)",
-        f"{'page':16} {'probe':7} {'publ.':>6} {'branch':>8} {'ns':>13} {'select':>8} {'ns':>13}",
-    ]
-    for probe in _ordered(row["probe"] for row in summary["series"]):
-        for pattern, (name, published) in PUBLISHED.items():
-            line = f"{name:16} {probe:7} {published:>6}"
-            for question in ("key, branch", "key, select"):
-                rows = [
-                    row
-                    for row in summary["series"]
-                    if (row["question"], row["probe"], row["pattern"]) == (question, probe, pattern)
-                ]
-                ratio = rows[0]["ratio"]["estimate"] if rows else None
-                percent = "-" if ratio is None else f"{100 * (ratio - 1):+.0f} %"
-                line += f" {percent:>8} {_difference(rows[0] if rows else None)}"
-            lines.append(line)
-    return lines
-
-
-def _table(
-    summary: Mapping[str, Any], probe: str, pattern: str, cells: Sequence[Cell], others: Sequence[str]
-) -> list[str]:
-    """One probe and pattern: a row per order and footprint, a column per contender."""
-    reference = next(c["contender"] for c in cells if c["verdict"] == "reference")
-    names = [["harn"], ["ref"], *(_wrapped_name(_short(o), CELL) for o in others)]
-    widths = [4, 6, *[CELL] * len(others)]
-    lines = _paragraph(f"{probe}, {pattern}: ns per lookup, and the difference to {_short(reference)}")
-    for row in range(depth := max(map(len, names))):
-        place = [name[row - depth + len(name)] if row - depth + len(name) >= 0 else "" for name in names]
-        label = "ord mem" if row == depth - 1 else ""
-        lines.append(
-            (f"{label:7} " + " ".join(text.rjust(w) for text, w in zip(place, widths, strict=True))).rstrip()
-        )
-    for order, footprint in _ordered((c["order"], c["footprint_bytes"]) for c in cells):
-        at = [c for c in cells if (c["order"], c["footprint_bytes"]) == (order, footprint)]
-        mine = {c["contender"]: c for c in at}
-        if others and not any(other in mine for other in others):
-            continue
-        harness = [
-            h
-            for h in summary["harness"]
-            if (h["probe"], h["pattern"], h["order"], h["footprint_bytes"])
-            == (probe, pattern, order, footprint)
-        ]
-        texts = [
-            _ns(harness[0]["ns"]["median"] if harness else None, 4),
-            _ns(mine[reference]["ns"]["median"] if reference in mine else None, 6),
-            *(_difference(mine.get(other)) for other in others),
-        ]
-        lines.append(f"{order:2} {_size(footprint):>4} " + " ".join(texts))
-    return lines
-
-
-def _touched(cells: Sequence[Cell], others: Sequence[str], first: bool) -> list[str]:
-    """What a table's contenders really touched, where that is not the footprint."""
-    touched = _ordered(
-        (c["order"], c["footprint_bytes"], c["layout"], c["touched_bytes"])
-        for c in cells
-        if c["touched_bytes"] != c["footprint_bytes"]
-        and (c["contender"] in others or (first and c["verdict"] == "reference"))
-    )
-    text = "; ".join(f"order {o} {format_size(f)} {layout}: {format_size(t)}" for o, f, layout, t in touched)
-    return textwrap.wrap(f"lines touched: {text}", WIDTH) if text else []
-
-
-# Where a column of six characters takes no whole word.
-EVENTS = {"instructions": "instr", "branch_misses": "br_misses"}
-
-
-def _counts(summary: Mapping[str, Any]) -> list[str]:
-    """What a PMU counted per lookup; one line that says so where there is none."""
-    counted = [c for c in (*summary["cells"], *summary["harness"]) if c["counts"]]
-    if not counted:
-        return []
-    events = _ordered(event for c in counted for event in c["counts"])
-    lines = ["", "per lookup, counted by the PMU in rounds of their own"]
-    heads = [_wrapped_name(EVENTS.get(event, event).replace("_", "-"), 6) for event in events]
-    for row in range(depth := max(map(len, heads))):
-        place = [head[row - depth + len(head)] if row - depth + len(head) >= 0 else "" for head in heads]
-        lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
-    for c in counted:
-        values = "".join(_ns(c["counts"].get(event), 7) for event in events)
-        where = f"{c['probe']:7} {c['order']:2} {_size(c['footprint_bytes']):>4}"
-        lines.append(f"{where} {_short(c['contender'])[:17]:17}{values}")
-    return lines
-
-
-def _zap(summary: Mapping[str, Any]) -> list[str]:
-    """What a difference is at the scale of a kernel operation."""
-    cells = [c for c in summary["cells"] if c["probe"] in ("lookup", "chain") and c["pattern"] == "random"]
-    if not cells:
-        return []
-    order = 9 if any(c["order"] == 9 for c in cells) else max(c["order"] for c in cells)
-    cells = [c for c in cells if c["order"] == order]
-    footprints = _ordered(c["footprint_bytes"] for c in cells)[:5]
-    title = f"{ZAP_LOOKUPS} lookups, as zapping 2 MiB does, in us (order {order}): reference, differences"
-    lines = [
-        "",
-        *textwrap.wrap(title, WIDTH),
-        f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints),
-    ]
-    for probe, name in _ordered((c["probe"], c["contender"]) for c in cells):
-        row = {c["footprint_bytes"]: c for c in cells if (c["probe"], c["contender"]) == (probe, name)}
-        texts = []
-        for footprint in footprints:
-            cell = row.get(footprint)
-            if cell is None or cell["ns"]["median"] is None:
-                texts.append("-")
-            elif cell["verdict"] == "reference":
-                texts.append(f"{cell['ns']['median'] * ZAP_LOOKUPS / 1000:.2f}")
-            elif cell["verdict"] == "inconclusive":
-                texts.append("?")
-            else:
-                texts.append(f"{cell['difference']['ns']['estimate'] * ZAP_LOOKUPS / 1000:+.2f}")
-        lines.append(f"{probe:7} {_short(name)[:23]:23}" + "".join(text.rjust(8) for text in texts))
-    return lines
-
-
 def _span(values: Sequence[float]) -> str:
     low, high = min(values, key=abs), max(values, key=abs)
     if len(values) == 1:
-        return f"by {_digits(abs(low))} ns"
-    return f"by {_digits(abs(low))} to {_digits(abs(high))} ns"
+        return f"by {significant(abs(low))} ns"
+    return f"by {significant(abs(low))} to {significant(abs(high))} ns"
 
 
 def _verdicts(summary: Mapping[str, Any]) -> list[str]:
     """One sentence for each contender, counted from its cells."""
     lines: list[str] = []
-    reference = _short(summary["plan"]["reference"])
-    for name in _ordered(c["contender"] for c in summary["cells"] if c["verdict"] != "reference"):
+    reference = short(summary["plan"]["reference"])
+    for name in ordered(c["contender"] for c in summary["cells"] if c["verdict"] != "reference"):
         cells = [c for c in summary["cells"] if c["contender"] == name]
         parts = []
         for verdict in ("faster", "slower", "equivalent", "inconclusive"):
@@ -457,7 +203,7 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
         ratios = [c["ratio"]["estimate"] for c in cells if c["ratio"]["estimate"]]
         mean = f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.3f}" if ratios else "unknown"
         text = (
-            f"{_short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; "
+            f"{short(name)} against {reference}, {len(cells)} cells: {', '.join(parts)}; "
             f"geometric mean of ratios {mean}."
         )
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
@@ -467,7 +213,7 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
 def _resolved(summary: Mapping[str, Any]) -> list[str]:
     """What could be resolved where, and what not."""
     lines = []
-    for probe in _ordered(c["probe"] for c in summary["cells"]):
+    for probe in ordered(c["probe"] for c in summary["cells"]):
         parts = []
         for level, title in LEVELS.items():
             values = [
@@ -476,20 +222,20 @@ def _resolved(summary: Mapping[str, Any]) -> list[str]:
                 if (c["probe"], c["level"]) == (probe, level) and c["smallest_resolvable_ns"] is not None
             ]
             if values:
-                parts.append(f"{title} {_digits(max(values))}")
+                parts.append(f"{title} {significant(max(values))}")
         if parts:
-            lines += _paragraph(f"{probe}: every difference was resolved down to, in ns: {', '.join(parts)}.")
+            lines += paragraph(f"{probe}: every difference was resolved down to, in ns: {', '.join(parts)}.")
     open_cells = [c for c in summary["cells"] if c["verdict"] == "inconclusive"]
     if open_cells:
-        where = _ordered(f"{c['probe']} in {LEVELS[c['level']]}" for c in open_cells)
-        lines += _paragraph(
+        where = ordered(f"{c['probe']} in {LEVELS[c['level']]}" for c in open_cells)
+        lines += paragraph(
             f"{len(open_cells)} comparisons stay inconclusive ({', '.join(where)}): neither a difference "
             "nor its absence was shown; more --processes narrow them."
         )
     small = [c["p_adjusted"] for c in summary["cells"] if c["p_adjusted"] is not None]
     if small:
         below = sum(p < 0.05 for p in small)
-        lines += _paragraph(
+        lines += paragraph(
             f"{below} of {len(small)} comparisons have p < 0.05 (t-test over processes, Holm-adjusted)."
         )
     return lines
@@ -521,19 +267,19 @@ def render(summary: Mapping[str, Any]) -> str:
         *_header(summary),
         "",
         *_variants(summary),
-        *_fake_heads(summary),
-        *_series(summary),
-        *_tables(summary),
+        *fake_heads_table(summary),
+        *series_table(summary),
+        *comparison_tables(summary),
         "",
-        *_paragraph(legend),
-        *_counts(summary),
-        *_zap(summary),
+        *paragraph(legend),
+        *counts_table(summary),
+        *zap_table(summary),
         "",
         *_verdicts(summary),
         "",
         *_resolved(summary),
         "",
-        *_paragraph(LIMITS),
+        *paragraph(LIMITS),
         "",
         "reproduce with:",
         *_command(summary["command"]),
