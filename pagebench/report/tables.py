@@ -151,6 +151,8 @@ def series_table(summary: Mapping[str, Any]) -> list[str]:
         "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)
     )
     keys = ordered((r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) for r in rows)
+    tables = ordered(key[:2] for key in keys)
+    keys.sort(key=lambda key: tables.index(key[:2]))
     for key in keys:
         mine = {
             r["question"]: r

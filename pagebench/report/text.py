@@ -118,7 +118,7 @@ def _header(summary: Mapping[str, Any]) -> list[str]:
         (
             "sampled",
             f"{finished['processes']} processes x {plan['rounds']} rounds, seed {plan['seed']}; "
-            f"{_percent(disturbed['samples_dropped'] / disturbed['samples'])} of samples dropped, "
+            f"{_percent(disturbed['samples_dropped'] / disturbed['samples'])} of the samples dropped, "
             f"{disturbed['context_switches']} context switches, "
             f"stolen time {_percent(disturbed['steal_share'])}",
         ),
