@@ -118,6 +118,7 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
             "version": "" if name in ("identity", "control") else "v7.1",
             "source": "clang 19.1.0" if name == "linux-7.2" else "",
             "struct_page_bytes": 64,
+            "cflags": "",
             "probes": {
                 probe: {
                     "form": form,
