@@ -267,15 +267,22 @@ def _judge(
         others = [aa[i].ns.estimate for i in aa if i != index and level(i) == level(index)]
         resolvable = stats.smallest_resolvable(compared.ns, others, aa[index].ns.estimate)
         row["smallest_resolvable_ns"] = _number(resolvable)
-    judged = [(row, compared) for row, compared, index in differences if compared is not aa[index]]
-    adjusted = stats.holm([compared.p for _, compared in judged])
-    for (row, compared), p in zip(judged, adjusted, strict=True):
-        row["p_adjusted"] = _number(p)
-        # The margin is in cycles; the core clock of the cell makes it ns.
-        ns, cycles = row["ns"]["median"], row["cycles"]["median"]
-        margin_ns = margin * ns / cycles if ns and cycles else 0.0
-        resolvable = row["smallest_resolvable_ns"]
-        row["verdict"] = stats.verdict(compared.ns, math.inf if resolvable is None else resolvable, margin_ns)
+    # The series' questions repeat comparisons of the tables: a family of its own.
+    for series in (False, True):
+        judged = [
+            (row, compared)
+            for row, compared, index in differences
+            if compared is not aa[index] and ("question" in row) == series
+        ]
+        adjusted = stats.holm([compared.p for _, compared in judged])
+        for (row, compared), p in zip(judged, adjusted, strict=True):
+            row["p_adjusted"] = _number(p)
+            # The margin is in cycles; the core clock of the cell makes it ns.
+            ns, cycles = row["ns"]["median"], row["cycles"]["median"]
+            margin_ns = margin * ns / cycles if ns and cycles else 0.0
+            resolvable = row["smallest_resolvable_ns"]
+            floor = math.inf if resolvable is None else resolvable
+            row["verdict"] = stats.verdict(compared.ns, floor, margin_ns)
 
 
 def _control(compared: Comparison, group: Group, processes: int) -> dict[str, Any]:
