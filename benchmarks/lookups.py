@@ -17,7 +17,7 @@ TRIALS = 3
 
 
 class MeasuredTimer:
-    """A timer that moves on by what was measured elsewhere: for the pedantic mode (METHOD.md, section 4)."""
+    """A timer that moves on by what was measured elsewhere: for the pedantic mode."""
 
     def __init__(self) -> None:
         self._seconds = 0.0

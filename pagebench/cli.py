@@ -1,22 +1,18 @@
 """The command line: options in, words out.  Nothing is decided here.
 
-Commands import what they need when they run, so that ``--help`` is quick.
+The commands themselves are in commands.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from pagebench import __version__
+from pagebench import __version__, commands
 from pagebench.errors import PagebenchError
-
-if TYPE_CHECKING:
-    from pagebench.core import Variant
 
 EPILOG = """\
 examples:
@@ -48,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> None:
         """To standard output, as everything else."""
-        _print(self.format_help())
+        commands.write(self.format_help())
 
 
 def _names(text: str) -> list[str]:
@@ -257,200 +253,6 @@ def parser() -> Parser:
     return top
 
 
-def _print(text: str) -> None:
-    """To standard output, which someone may have closed, as in ``| head``."""
-    try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        # What is left in the buffer would be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
-
-
-# What `run` asks of a plan: fields of options.Options, and the options that set
-# them.  The seed is added by the run itself, the CPU is the machine's matter.
-ASKED = {
-    "extent": "",
-    "preset": "--preset",
-    "contenders": "--contenders",
-    "orders": "--orders",
-    "footprints": "--footprints",
-    "patterns": "--patterns",
-    "probes": "--probes",
-    "struct_page_bytes": "--struct-page",
-    "memory_model": "--memory-model",
-    "rounds": "--rounds",
-    "processes": "--processes",
-    "margin_cycles": "--margin",
-    "seed": "--seed",
-    "cpu": "--cpu",
-}
-
-
-def _run(args: argparse.Namespace) -> None:
-    from pagebench import results, session, summary
-    from pagebench.report import text
-
-    asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
-    words = _words({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
-    words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
-    words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
-    words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
-    words += [word for cc in args.cc for word in ("--cc", cc)]
-    if args.resume:
-        given = [*words, *_words({name: asked[name] for name in ("seed", "cpu") if name in asked})]
-        if given or args.output:
-            what = ", ".join(word for word in given if word.startswith("--")) or "--output"
-            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
-        path = session.resume(args.resume)
-    else:
-        extra = session.Extra(args.own, args.cc, args.kernel, args.kernel_cc)
-        path = session.start(asked, extra, args.output, words)
-    found = summary.summarise(results.read(path))
-    _print(text.render(found))
-    _print(f"\nraw data: {path}")
-    if not args.no_plots:
-        for file in _save_plots(found, path.parent, path.stem):
-            if file.suffix == ".png":
-                _print(f"plot:     {file} (and .svg)")
-
-
-def _words(asked: dict[str, object]) -> list[str]:
-    """Options as they are typed, from the fields that they set."""
-    words: list[str] = []
-    for name, value in asked.items():
-        if name == "extent":
-            words.append(f"--{value}")
-        else:
-            words += [ASKED[name], ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return words
-
-
-def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Path]:
-    from pagebench.report import plots
-
-    try:
-        return plots.save(plots.figures(found), directory, stem)
-    except OSError as error:
-        raise PagebenchError(
-            f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`"
-        ) from error
-
-
-def _show(args: argparse.Namespace) -> None:
-    from pagebench import results, summary
-
-    found = summary.summarise(results.read(args.file), args.margin)
-    if args.format == "json":
-        import json
-
-        _print(json.dumps(found, indent=1))
-    else:
-        from pagebench.report import text
-
-        _print(text.render(found))
-
-
-def _plot(args: argparse.Namespace) -> None:
-    from pagebench import results, summary
-
-    found = summary.summarise(results.read(args.file))
-    for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
-        _print(str(path))
-
-
-def _asm(args: argparse.Namespace) -> None:
-    from pagebench import asm, variants
-    from pagebench.probes import PROBES
-    from pagebench.report import listing
-
-    if args.probe not in PROBES:
-        raise variants.nearest(args.probe, PROBES, "probe")
-    objects = [one for name, tree in args.kernel for one in variants.of_tree(name, tree, args.kernel_cc)[0]]
-    table = {one.name: variants.load(one) for one in objects} or dict(variants.known())
-    if args.variant:
-        table = {args.variant: variants.find(args.variant) if not objects else _pick(args.variant, table)}
-    listings = {name: asm.analyse(variant.probes[args.probe]) for name, variant in table.items()}
-    for name, variant in table.items():
-        _print(listing.render(variant, args.probe, listings[name]))
-    if len(args.kernel) == 2 and not args.variant:
-        before, after = (table[name] for name, _ in args.kernel)
-        _print(listing.side_by_side((before, listings[before.name]), (after, listings[after.name])))
-
-
-def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
-    from pagebench import variants
-
-    if name not in table:
-        raise variants.nearest(name, table, "variant of these trees")
-    return table[name]
-
-
-def _align(args: argparse.Namespace) -> None:
-    import json
-
-    from pagebench import alignment, variants
-    from pagebench.report import align
-    from pagebench.units import format_size, parse_size
-
-    pages = {format_size(page.bytes): page for page in alignment.BASE_PAGES}
-    sizes = {str(size): size for size in alignment.STRUCT_PAGES}
-    chosen_pages = dict.fromkeys(format_size(parse_size(text)) for text in args.base_page or pages)
-    chosen_sizes = dict.fromkeys(args.struct_page or sizes)
-    for name in chosen_pages:
-        if name not in pages:
-            raise variants.nearest(name, pages, "base page")
-    for name in chosen_sizes:
-        if name not in sizes:
-            raise variants.nearest(name, sizes, "struct page")
-    proofs = alignment.prove(
-        [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
-    )
-    as_json = args.format == "json"
-    _print(json.dumps(align.to_json(proofs), indent=1) if as_json else align.render(proofs))
-    if not args.no_plots:
-        try:
-            plot = align.save(proofs, args.output)[0]
-        except OSError as error:
-            raise PagebenchError(
-                f"cannot write plots to {args.output}: {error.strerror}; name another with -o, or --no-plots"
-            ) from error
-        print(f"plot: {plot} (and .svg)", file=sys.stderr if as_json else sys.stdout)
-    if wrong := align.disagreements(proofs):
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
-
-
-def _info(args: argparse.Namespace) -> None:
-    import json
-
-    from pagebench import kernel, machine
-    from pagebench.report import info
-
-    found = kernel.describe(), machine.describe(machine.default_cpu())
-    _print(json.dumps(info.to_json(*found), indent=1) if args.format == "json" else info.render(*found))
-
-
-def _list(args: argparse.Namespace) -> None:
-    from pagebench.report import catalogue
-
-    _print(catalogue.render())
-
-
-COMMANDS = {
-    "run": _run,
-    "show": _show,
-    "plot": _plot,
-    "asm": _asm,
-    "align": _align,
-    "info": _info,
-    "list": _list,
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     try:
@@ -458,11 +260,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.version:
             from pagebench import tool
 
-            _print(f"pagebench {__version__} ({tool.commit() or 'unknown commit'})")
+            commands.write(f"pagebench {__version__} ({tool.commit() or 'unknown commit'})")
         elif args.command is None:
             raise PagebenchError("name a command, as in `python -m pagebench run` (see --help)")
         else:
-            COMMANDS[args.command](args)
+            commands.COMMANDS[args.command](args)
     except PagebenchError as error:
         print(f"pagebench: {error}", file=sys.stderr)
         return error.exit_code

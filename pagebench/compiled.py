@@ -123,8 +123,8 @@ def user_variant(name: str, file: Path, struct_page_bytes: int = 64, cc: str | N
     shown = "".join(c if c.isprintable() else "?" for c in shown)
     end = USER_END.format(
         identifier="user_" + re.sub(r"\W", "_", name),
-        name=_literal(name),
-        subject=_literal(f"user's own, {shown}"),
+        name=literal(name),
+        subject=literal(f"user's own, {shown}"),
     )
     # A path in #line may hold any byte, but no octal escapes.
     path = os.fsencode(file).replace(b"\\", rb"\\").replace(b'"', rb"\"").replace(b"\n", rb"\n")
@@ -148,7 +148,7 @@ def _check_struct_page(struct_page_bytes: int) -> None:
         )
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A C string: printable ASCII as it is, but for quotes and the backslash, the rest in octal."""
     plain = (chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{"".join(plain)}"'
@@ -192,7 +192,7 @@ def _shared_object(
         flags = compiler.variant_cflags(cc)
         registry, variant, exports = (scratch / name for name in ("registry.c", "variant.c", "exports.map"))
         registry.write_text(
-            REGISTRY.format(layout=_literal(repr(layout)), cflags=_literal(" ".join(flags)))
+            REGISTRY.format(layout=literal(repr(layout)), cflags=literal(" ".join(flags)))
             + "".join(ASSERTION.format(*row) for row in layout)
         )
         exports.write_text(EXPORTS)

@@ -59,7 +59,7 @@ def link(
     """
     stubs = _stubs(Image.of(object_file).undefined())
     registry, exports = scratch / "registry.c", scratch / "exports.map"
-    literal = compiled._literal
+    literal = compiled.literal
     layout = core.layout()
     record = json.dumps({"how": how.how, "why": how.why})
     registry.write_text(

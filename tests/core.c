@@ -642,7 +642,7 @@ static int lowest_free_fd(void)
 	return fd;
 }
 
-/* The layouts of FACTS, section 2: 64-byte struct pages, 2 MiB hugepages. */
+/* Layouts, with 64-byte struct pages and 2 MiB hugepages. */
 enum { PLAIN, HVO, HVO_SHARED, LAYOUTS };
 #define FRAME	     4096u
 #define HVO_FRAMES   8

@@ -21,7 +21,7 @@ from pagebench.memmap import FolioMap
 from pagebench.report import align
 
 FOUR_K, SIXTEEN_K, SIXTY_FOUR_K = BASE_PAGES
-# FACTS, section 3: the highest order the mask is safe for, 64-byte struct pages, 4 KiB pages.  Its 24 for
+# The highest order the mask is safe for, 64-byte struct pages, 4 KiB pages.  Its 24 for
 # vmemmap is beyond MAX_FOLIO_ORDER, and in SPARSEMEM no folio is above a section's order, 15.
 HIGHEST_SAFE = {
     "vmemmap": 22,

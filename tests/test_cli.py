@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import summaries
 
-from pagebench import __version__, cli, machine, results, runner
+from pagebench import __version__, cli, commands, machine, results, runner
 from pagebench.errors import PagebenchError
 
 pytestmark = pytest.mark.usefixtures("unpinned")
@@ -239,8 +239,8 @@ def test_the_command_that_reproduces_a_run_is_one_that_runs_it(place: Path) -> N
     """What the header tells to type has to parse to the same options."""
     words = ["run", "--quick", *TINY, "--margin", "0.125", "--struct-page", "96"]
     args = cli.parser().parse_args(words)
-    asked = {name: getattr(args, name) for name in cli.ASKED if getattr(args, name) is not None}
-    again = cli.parser().parse_args(["run", *cli._words(asked)])
+    asked = {name: getattr(args, name) for name in commands.ASKED if getattr(args, name) is not None}
+    again = cli.parser().parse_args(["run", *commands.words_of(asked)])
     assert vars(again) == vars(args)
 
 
@@ -282,7 +282,7 @@ def test_help_and_version_of_a_process() -> None:
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "exit codes: 0 done" in done.stdout
-    assert all(command in done.stdout for command in cli.COMMANDS)
+    assert all(command in done.stdout for command in commands.COMMANDS)
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"pagebench {__version__} (")

@@ -1,0 +1,219 @@
+"""What each command does with its options.
+
+Imports are where they are needed, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagebench.errors import PagebenchError
+
+if TYPE_CHECKING:
+    from pagebench.core import Variant
+
+
+def write(text: str) -> None:
+    """To standard output, which someone may have closed, as in ``| head``."""
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
+
+
+# What `run` asks of a plan: fields of options.Options, and the options that set
+# them.  The seed is added by the run itself, the CPU is the machine's matter.
+ASKED = {
+    "extent": "",
+    "preset": "--preset",
+    "contenders": "--contenders",
+    "orders": "--orders",
+    "footprints": "--footprints",
+    "patterns": "--patterns",
+    "probes": "--probes",
+    "struct_page_bytes": "--struct-page",
+    "memory_model": "--memory-model",
+    "rounds": "--rounds",
+    "processes": "--processes",
+    "margin_cycles": "--margin",
+    "seed": "--seed",
+    "cpu": "--cpu",
+}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, report, leave plots; or go on with a run."""
+    from pagebench import results, session, summary
+    from pagebench.report import text
+
+    asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
+    words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
+    words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
+    words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
+    words += [word for cc in args.cc for word in ("--cc", cc)]
+    if args.resume:
+        given = [*words, *words_of({name: asked[name] for name in ("seed", "cpu") if name in asked})]
+        if given or args.output:
+            what = ", ".join(word for word in given if word.startswith("--")) or "--output"
+            raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
+        path = session.resume(args.resume)
+    else:
+        extra = session.Extra(args.own, args.cc, args.kernel, args.kernel_cc)
+        path = session.start(asked, extra, args.output, words)
+    found = summary.summarise(results.read(path))
+    write(text.render(found))
+    write(f"\nraw data: {path}")
+    if not args.no_plots:
+        for file in _save_plots(found, path.parent, path.stem):
+            if file.suffix == ".png":
+                write(f"plot:     {file} (and .svg)")
+
+
+def words_of(asked: dict[str, object]) -> list[str]:
+    """Options as they are typed, from the fields that they set."""
+    words: list[str] = []
+    for name, value in asked.items():
+        if name == "extent":
+            words.append(f"--{value}")
+        else:
+            words += [ASKED[name], ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return words
+
+
+def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Path]:
+    from pagebench.report import plots
+
+    try:
+        return plots.save(plots.figures(found), directory, stem)
+    except OSError as error:
+        raise PagebenchError(
+            f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`"
+        ) from error
+
+
+def show(args: argparse.Namespace) -> None:
+    """The report of a result file, or its summary."""
+    from pagebench import results, summary
+
+    found = summary.summarise(results.read(args.file), args.margin)
+    if args.format == "json":
+        import json
+
+        write(json.dumps(found, indent=1))
+    else:
+        from pagebench.report import text
+
+        write(text.render(found))
+
+
+def plot(args: argparse.Namespace) -> None:
+    """PNG and SVG of a result file."""
+    from pagebench import results, summary
+
+    found = summary.summarise(results.read(args.file))
+    for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
+        write(str(path))
+
+
+def asm(args: argparse.Namespace) -> None:
+    """The machine code of a probe, of all variants or of kernel trees."""
+    from pagebench import asm, variants
+    from pagebench.probes import PROBES
+    from pagebench.report import listing
+
+    if args.probe not in PROBES:
+        raise variants.nearest(args.probe, PROBES, "probe")
+    objects = [one for name, tree in args.kernel for one in variants.of_tree(name, tree, args.kernel_cc)[0]]
+    table = {one.name: variants.load(one) for one in objects} or dict(variants.known())
+    if args.variant:
+        table = {args.variant: variants.find(args.variant) if not objects else _pick(args.variant, table)}
+    listings = {name: asm.analyse(variant.probes[args.probe]) for name, variant in table.items()}
+    for name, variant in table.items():
+        write(listing.render(variant, args.probe, listings[name]))
+    if len(args.kernel) == 2 and not args.variant:
+        before, after = (table[name] for name, _ in args.kernel)
+        write(listing.side_by_side((before, listings[before.name]), (after, listings[after.name])))
+
+
+def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
+    from pagebench import variants
+
+    if name not in table:
+        raise variants.nearest(name, table, "variant of these trees")
+    return table[name]
+
+
+def align(args: argparse.Namespace) -> None:
+    """The proofs of the memory models; 1 where one disagrees with the arithmetic."""
+    import json
+
+    from pagebench import alignment, variants
+    from pagebench.report import align
+    from pagebench.units import format_size, parse_size
+
+    pages = {format_size(page.bytes): page for page in alignment.BASE_PAGES}
+    sizes = {str(size): size for size in alignment.STRUCT_PAGES}
+    chosen_pages = dict.fromkeys(format_size(parse_size(text)) for text in args.base_page or pages)
+    chosen_sizes = dict.fromkeys(args.struct_page or sizes)
+    for name in chosen_pages:
+        if name not in pages:
+            raise variants.nearest(name, pages, "base page")
+    for name in chosen_sizes:
+        if name not in sizes:
+            raise variants.nearest(name, sizes, "struct page")
+    proofs = alignment.prove(
+        [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
+    )
+    as_json = args.format == "json"
+    write(json.dumps(align.to_json(proofs), indent=1) if as_json else align.render(proofs))
+    if not args.no_plots:
+        try:
+            plot = align.save(proofs, args.output)[0]
+        except OSError as error:
+            raise PagebenchError(
+                f"cannot write plots to {args.output}: {error.strerror}; name another with -o, or --no-plots"
+            ) from error
+        print(f"plot: {plot} (and .svg)", file=sys.stderr if as_json else sys.stdout)
+    if wrong := align.disagreements(proofs):
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
+
+
+def info(args: argparse.Namespace) -> None:
+    """The running kernel."""
+    import json
+
+    from pagebench import kernel, machine
+    from pagebench.report import info
+
+    found = kernel.describe(), machine.describe(machine.default_cpu())
+    write(json.dumps(info.to_json(*found), indent=1) if args.format == "json" else info.render(*found))
+
+
+def list_(args: argparse.Namespace) -> None:
+    """What there is to measure."""
+    from pagebench.report import catalogue
+
+    write(catalogue.render())
+
+
+COMMANDS = {
+    "run": run,
+    "show": show,
+    "plot": plot,
+    "asm": asm,
+    "align": align,
+    "info": info,
+    "list": list_,
+}
