@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pagebench import compiled, compiler, core, kernel_tree
+from pagebench import compiled, compiler, core
 from pagebench.errors import PagebenchError
 
 # Harness only: the loop without a lookup, and the one-cycle positive control
@@ -115,6 +115,8 @@ def of_tree(name: str, tree: Path, cc: str | None) -> tuple[list[Loaded], list[s
     Each on plain; with the static key on it serves fake heads too, and where
     it writes masks, shared tails.  Raises PagebenchError for what is broken.
     """
+    from pagebench import kernel_tree  # with pyelftools, which no worker needs
+
     loaded, contenders = [], []
     for built in kernel_tree.build(name, tree, cc):
         (inner,) = core.load_variants(built.path)
