@@ -6,6 +6,7 @@ with its raw samples.  What a report says is computed from this file alone.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -82,6 +83,7 @@ class Writer:
             raise PagebenchError(
                 f"cannot write {path}: {error.strerror}; name another file with -o"
             ) from error
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         writer = cls(path, stream)
         writer.append({"kind": KIND, "schema": SCHEMA, **header})
         return writer
@@ -91,8 +93,11 @@ class Writer:
         """Go on with a file: a line that was cut short is dropped first."""
         try:
             stream = run.path.open("r+b")
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stream.truncate(run.whole_bytes)
             stream.seek(0, os.SEEK_END)
+        except BlockingIOError as error:
+            raise PagebenchError(f"{run.path} is being written by another run: wait for it") from error
         except OSError as error:
             raise PagebenchError(f"cannot go on with {run.path}: {error.strerror}") from error
         return cls(run.path, stream)
@@ -169,12 +174,16 @@ def read(path: Path) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         raise PagebenchError(f"{path} has a damaged header ({error})") from error
     blocks = []
+    done: set[tuple[int, int]] = set()
     for number, text in enumerate(lines[1:], 2):
         line = _json(path, number, text)
         if line.get("kind") != "block":
             continue
         try:
-            blocks.append(_block(line, plan))
+            block = _block(line, plan)
+            if (block.process, block.group) not in done:  # twice: a resumed run wrote it again
+                done.add((block.process, block.group))
+                blocks.append(block)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise PagebenchError(
                 f"{path}: line {number} is damaged ({error}); delete it to read the rest"

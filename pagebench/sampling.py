@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,7 +96,7 @@ def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator)
 class GroupSampler:
     """Samples one group in this process.
 
-    A *segment* is the part of a round whose cells share an encoding; a *block*
+    A *segment* is the part of a round whose cells share a memmap and encoding; a *block*
     is some rounds of one segment, between two re-encodings of shared frames.
     """
 
@@ -187,7 +188,10 @@ class GroupSampler:
     def _bring_in(self, segment: Sequence[int]) -> int:
         """The segment's encodings into their memmaps, settled; the ns it took."""
         before = time.perf_counter_ns()
-        self._settle(self.frames.encode(self.placed[c] for c in segment))
+        written = self.frames.encode(self.placed[c] for c in segment)
+        # Beyond L2 the segment before has had the caches to itself as well.
+        beyond = len(self.segments) > 1 and self.group.level not in ("l1", "l2")
+        self._settle([self.placed[segment[0]]] if beyond else written)
         return time.perf_counter_ns() - before
 
     def _settle(self, placed: list[Placed], turns: int = 1) -> None:
@@ -239,17 +243,21 @@ class GroupSampler:
     def _extra_visits(self, segment: Sequence[int]) -> list[int]:
         """Cells to visit once more in each round, their samples not kept.
 
-        Where cells have memmaps of their own, one that is visited more often
-        has more of its lines and of its page tables in the caches: every
-        memmap gets as many visits.
+        Beyond L2 a memmap that is visited more often has more of its lines and
+        of its page tables in the caches, and a segment of more cells is longer
+        in the caches after a switch: every memmap gets as many visits.
         """
-        if self.group.shared:
+        if self.group.shared and self.group.level in ("l1", "l2"):
             return []
+        reading = [c for s in self.segments for c in s if self.group.cells[c].role != "identity"]
+        visits = Counter(
+            (number, self.placed[c].base) for number, s in enumerate(self.segments) for c in s if c in reading
+        )
+        most = max(visits.values())
         by_base: dict[int, list[int]] = {}
         for c in segment:
-            if self.group.cells[c].role != "identity":  # reads nothing
+            if c in reading:
                 by_base.setdefault(self.placed[c].base, []).append(c)
-        most = max(map(len, by_base.values()))
         return [cells[i % len(cells)] for cells in by_base.values() for i in range(most - len(cells))]
 
     def _sample(self, schedules: Sequence[Schedule], per_block: int) -> int:
@@ -320,9 +328,13 @@ class Schedule:
 
 
 def segments(group: plan.Group) -> list[list[int]]:
-    """Indices of cells that are visited together: one encoding's, if frames are shared."""
+    """Indices of cells that are visited together: one memmap's in one encoding, if frames are shared.
+
+    What takes turns so takes turns with the caches too: one layout's lines do
+    not stand in another's way.
+    """
     cells = range(len(group.cells))
     if not group.shared:
         return [list(cells)]
-    encodings = sorted({cell.encoding for cell in group.cells})
-    return [[c for c in cells if group.cells[c].encoding == e] for e in encodings]
+    keys = [(plan.place_of(cell, group.shared), cell.encoding) for cell in group.cells]
+    return [[c for c in cells if keys[c] == key] for key in sorted(set(keys))]

@@ -135,6 +135,11 @@ def resume(path: Path) -> Path:
     codes = _codes(run.plan)
     if codes != run.header["variants"]:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
+    _check_cpu(run.plan.cpu)
+    described = dataclasses.asdict(machine.describe(run.plan.cpu))
+    for what in ("cpu_model", "kernel_release", "hypervisor"):
+        if described[what] != run.header["machine"].get(what):
+            raise PagebenchError(f"{path} was measured on another machine ({what} differs): start a new run")
     _sample(run.plan, results.Writer.resume(run), codes, run.done)
     return path
 

@@ -116,15 +116,22 @@ def student_t_p(t: float, df: int) -> float:
     return min(1.0, max(0.0, 1 - inside))
 
 
-def t_test_p(per_process: Floats) -> float:
-    """Two-sided p that the mean over processes is zero; nan under two of them."""
-    known = per_process[~np.isnan(per_process)]
-    if len(known) < 2:
+def t_test_p(per_process: Floats, trim: float = TRIM) -> float:
+    """Two-sided p that the trimmed mean over processes is zero; nan under two of them.
+
+    Yuen's t-test: one process that was disturbed does not decide it.
+    """
+    known = np.sort(per_process[~np.isnan(per_process)])
+    count = len(known)
+    if count < 2:
         return math.nan
-    mean, error = float(known.mean()), float(known.std(ddof=1)) / math.sqrt(len(known))
+    cut = int(count * trim)
+    mean = float(known[cut : count - cut].mean())
+    winsorised = np.clip(known, known[cut], known[count - cut - 1])
+    error = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / count) * math.sqrt(count))
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    return student_t_p(mean / error, len(known) - 1)
+    return student_t_p(mean / error, count - 2 * cut - 1)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -265,7 +265,11 @@ def _judge(
 
     for row, compared, index in differences:
         others = [aa[i].ns.estimate for i in aa if i != index and level(i) == level(index)]
-        resolvable = stats.smallest_resolvable(compared.ns, others, aa[index].ns.estimate)
+        own = aa[index].ns.estimate
+        resolvable = stats.smallest_resolvable(compared.ns, others, own)
+        if compared is not aa[index] and math.isfinite(own):
+            # Nor does a cell get a verdict that its own group's A/A pair would get.
+            resolvable = max(resolvable, abs(own))
         row["smallest_resolvable_ns"] = _number(resolvable)
     # The series' questions repeat comparisons of the tables: a family of its own.
     for series in (False, True):

@@ -101,8 +101,22 @@ def test_p_of_nothing_is_not_a_number() -> None:
 def test_t_test_of_a_textbook_sample() -> None:
     # Student 1908, additional sleep of ten patients: t = 4.0621, df = 9, p = 0.00283.
     sleep = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
-    assert stats.t_test_p(sleep) == pytest.approx(0.002833, rel=1e-3)
+    assert stats.t_test_p(sleep, trim=0) == pytest.approx(0.002833, rel=1e-3)
     assert stats.t_test_p(np.append(sleep, nan)) == stats.t_test_p(sleep)
+
+
+def test_yuens_t_test_by_hand() -> None:
+    # n = 10, two cut on each side: the mean of six, winsorised to [2, 7].
+    values = np.array([-90.0, 1, 2, 3, 4, 5, 6, 7, 8, 90])
+    winsorised = np.array([2.0, 2, 2, 3, 4, 5, 6, 7, 7, 7])
+    t = np.mean([2, 3, 4, 5, 6, 7]) / (winsorised.std(ddof=1) / (0.6 * math.sqrt(10)))
+    assert stats.t_test_p(values) == pytest.approx(stats.student_t_p(t, 5))
+
+
+def test_one_disturbed_process_does_not_hide_a_difference() -> None:
+    values = np.append(np.linspace(0.4, 0.6, 22), [-0.3, -11.5])
+    assert stats.t_test_p(values) < 1e-9
+    assert stats.t_test_p(values, trim=0) > 0.5
 
 
 def test_t_test_without_spread() -> None:

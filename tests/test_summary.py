@@ -243,7 +243,8 @@ def test_the_noise_of_other_groups_of_a_probe_and_level_is_what_can_be_resolved(
     for cell in found["cells"]:
         if cell["verdict"] == "reference":
             continue
-        disturbed = (cell["order"], cell["probe"], cell["level"]) == (2, "chain", "l1")
+        # Order 2 by another group's pair, order 9 by its own.
+        disturbed = (cell["probe"], cell["level"]) == ("chain", "l1")
         assert cell["smallest_resolvable_ns"] == pytest.approx(0.8 if disturbed else 0.002, abs=0.006)
         if disturbed:  # a difference of 0.5 is below what two copies of one loop differ by
             assert cell["verdict"] in ("inconclusive", "equivalent")

@@ -275,7 +275,10 @@ def zap_table(summary: Mapping[str, Any]) -> list[str]:
     order = 9 if any(c["order"] == 9 for c in cells) else max(c["order"] for c in cells)
     cells = [c for c in cells if c["order"] == order]
     footprints = ordered(c["footprint_bytes"] for c in cells)[:5]
-    title = f"{ZAP_LOOKUPS} lookups, as zapping 2 MiB does, in us (order {order}): reference, differences"
+    title = (
+        f"{ZAP_LOOKUPS} random lookups (zapping 2 MiB makes as many), in us, order {order}: "
+        "reference, differences"
+    )
     lines = [
         "",
         *textwrap.wrap(title, WIDTH),
