@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import core, machine, variants
+from pagebench.closing import Closing
 from pagebench.errors import PagebenchError
 from pagebench.memmap import FolioMap, check_fits, check_reach
 from pagebench.units import GIB, KIB, format_size
@@ -155,7 +156,7 @@ class Arrangement:
         return np.asarray(distance // core.OFFSET_UNIT, np.uint32)
 
 
-class Placed:
+class Placed(Closing):
     """Memory for a memmap as badly aligned as its model allows; a context manager.
 
     ``base`` is the lowest address, at a multiple of ``promised_bytes`` and of no more; ``obtained_bytes``
@@ -200,12 +201,6 @@ class Placed:
     def close(self) -> None:
         """Give the memory back.  A second call does nothing."""
         self._memory.close()
-
-    def __enter__(self) -> Placed:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def find(name: str) -> Model:

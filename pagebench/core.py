@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pagebench.closing import Closing
 from pagebench.errors import PagebenchError
 
 try:
@@ -222,7 +222,7 @@ def built_commit() -> str:
     return _text(lib.pb_built_commit())
 
 
-class Reservation:
+class Reservation(Closing):
     """Aligned memory, faulted in, for memmaps; a context manager.
 
     ``bytes`` are mapped from ``backing`` ("2m" or "4k") as far as the machine
@@ -250,14 +250,6 @@ class Reservation:
         if self._base is not None:
             lib.pb_unreserve(self._base)
             self._base = None
-
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def array(ctype: str, values: npt.NDArray[Any]) -> Any:
@@ -287,7 +279,7 @@ def encode(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     lib.pb_memmap_encode(variant.cdata, _pointer(base), array("struct pb_folio[]", folios), len(folios))
 
 
-class FrameMapping:
+class FrameMapping(Closing):
     """A memmap mapped page by page from frames of a memfd; a context manager.
 
     Page i of 4 KiB is frame ``frames[i]`` (uint32), writable or read-only:
@@ -329,14 +321,6 @@ class FrameMapping:
             lib.pb_frames_destroy(self._fd)
             self._fd = None
 
-    def __enter__(self) -> FrameMapping:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def try_write(at: int) -> None:
     """Write back the byte at an address.  Raises OSError (EFAULT) where it is read-only."""
@@ -377,7 +361,7 @@ def verify(run: int, base: int, offsets: Offsets, heads: Offsets) -> Verificatio
     return Verification(ret.wrong, ret.first, ret.got)
 
 
-class CodeArena:
+class CodeArena(Closing):
     """Executable memory for copies of probes; a context manager.
 
     ``place`` is asked, for a probe and the bytes already used, at which byte
@@ -415,14 +399,6 @@ class CodeArena:
         if self._code is not None:
             lib.pb_code_unreserve(self._code, self.size)
             self._code = None
-
-    def __enter__(self) -> CodeArena:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Clock:

@@ -6,13 +6,13 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pagebench import core
+from pagebench.closing import Closing
 
 # enum pb_event
 EVENTS = ("cycles", "instructions", "branch_misses", "l1d_misses", "llc_misses", "dtlb_misses")
@@ -63,7 +63,7 @@ def counts_from_buffer(ids: Mapping[str, int], buffer: npt.NDArray[np.uint64]) -
     return _counts(ret)
 
 
-class Counters:
+class Counters(Closing):
     """The PMU's counts of this thread's user code, batch by batch; a context manager.
 
     ``events`` are the names that this PMU counts, ``refused`` those of ``EVENTS`` that it does not.  Raises
@@ -100,11 +100,3 @@ class Counters:
         if self._cdata is not None:
             core.lib.pb_counters_deinit(self._cdata)
             self._cdata = None
-
-    def __enter__(self) -> Counters:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()

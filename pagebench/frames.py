@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import alignment, core, machine, plan, variants
+from pagebench.closing import Closing
 from pagebench.errors import PagebenchError
 from pagebench.layout import MappedMemmap
 from pagebench.memmap import FolioMap
@@ -56,7 +57,7 @@ class PlainMemmap:
         (core.populate if whole else core.encode)(variant, self.base, self.folio_map.folios)
 
 
-class Frames:
+class Frames(Closing):
     """The memmaps for groups of one order and footprint; a context manager.
 
     Where frames are shared, one memmap is re-encoded for each encoding in
@@ -99,12 +100,6 @@ class Frames:
     def close(self) -> None:
         """Unmap what was mapped for these groups alone."""
         self._stack.close()
-
-    def __enter__(self) -> Frames:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def base(self, cell: plan.Cell) -> int:
         """The address of the memmap that a cell's lookups go through."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import core
+from pagebench.closing import Closing
 from pagebench.errors import PagebenchError
 from pagebench.memmap import PAGE_SIZE, FolioMap
 
@@ -117,7 +118,7 @@ def check_map_count(mappings: int, path: Path = MAX_MAP_COUNT) -> None:
         )
 
 
-class MappedMemmap:
+class MappedMemmap(Closing):
     """A memmap in a layout of aliased frames; a context manager.
 
     Raises PagebenchError for too many mappings, OSError for memory.
@@ -141,9 +142,3 @@ class MappedMemmap:
     def close(self) -> None:
         """Unmap it."""
         self._mapping.close()
-
-    def __enter__(self) -> MappedMemmap:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

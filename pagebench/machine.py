@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,28 +241,6 @@ def steal_ticks(cpu: int, root: Path = ROOT) -> int:
     """Ticks (1 / SC_CLK_TCK s, since boot) for which the hypervisor kept ``cpu``; 0 where none are told."""
     times = _fields(_read(root / "proc/stat"), " ").get(f"cpu{cpu}", "").split()
     return int(times[7]) if len(times) > 7 else 0  # proc_stat(5): the eighth
-
-
-@dataclass(frozen=True, slots=True)
-class Interference:
-    """What others took until ``at_ns`` (CLOCK_MONOTONIC): ticks of our CPU; switches are of all CPUs."""
-
-    at_ns: int
-    steal_ticks: int
-    context_switches: int
-    load_1min: float | None
-
-    def steal_share(self, before: Interference) -> float:
-        """Share (0 to 1) of our CPU's time since ``before`` that the hypervisor gave to others."""
-        elapsed = (self.at_ns - before.at_ns) / 1e9
-        stolen = (self.steal_ticks - before.steal_ticks) / os.sysconf("SC_CLK_TCK")
-        return min(max(stolen / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
-
-
-def interference(cpu: int, root: Path = ROOT) -> Interference:
-    """The counters of now, for a difference with a later or an earlier sample."""
-    switches = int(_fields(_read(root / "proc/stat"), " ").get("ctxt", 0))
-    return Interference(time.monotonic_ns(), steal_ticks(cpu, root), switches, _load(root))
 
 
 def default_cpu(root: Path = ROOT) -> int:

@@ -21,6 +21,8 @@ from pagebench.plan import Group
 from pagebench.results import Block, Run
 
 SCHEMA = 1
+# Ticks a second in /proc/stat, whatever the kernel's own HZ.
+USER_HZ = 100
 # The positive control is one core cycle; farther off than this, no trust.
 CONTROL_CYCLES = 1.0
 CONTROL_TOLERANCE = 0.05
@@ -318,9 +320,7 @@ def _interference(run: Run) -> dict[str, Any]:
     samples = sum(block.valid.size for block in run.blocks)
     switched = sum(len(block.line["switches"]) for block in run.blocks)
     sampling_s = sum(block.line["sampling_ns"] for block in run.blocks) / 1e9
-    steal = sum(block.line["steal_ticks"] for block in run.blocks) / run.header["machine"].get(
-        "clock_ticks_hz", 100
-    )
+    steal = sum(block.line["steal_ticks"] for block in run.blocks) / USER_HZ
     return {
         "samples": samples,
         "samples_dropped": invalid,

@@ -29,6 +29,7 @@ TREES = (*POINTER, *MASK)
 ODD = """it's; a "dir", $(touch pwned) `x` & %s"""
 
 pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the header packages are amd64's"),
     pytest.mark.skipif(
         not all((HEADERS / name / "tree").exists() for name in TREES),
@@ -40,18 +41,6 @@ needs_clang = pytest.mark.skipif(not shutil.which("clang"), reason="clang is not
 
 def tree_of(name: str) -> Path:
     return HEADERS / name / "tree"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the module: what one test compiled, the next finds."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.delenv("CC", raising=False)
 
 
 @pytest.fixture

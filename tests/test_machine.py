@@ -192,7 +192,6 @@ def test_of_an_empty_tree_nothing_is_known_and_nothing_warned(tmp_path: Path) ->
     assert machine.warnings(found) == []
     assert machine.available_bytes(tmp_path) is None
     assert machine.steal_ticks(0, tmp_path) == 0
-    assert machine.interference(0, tmp_path).context_switches == 0
     assert machine.backing_name(machine.backing_obtained(0x1000, MIB, tmp_path)) == "unknown"
 
 
@@ -323,19 +322,9 @@ def test_backing_names(small: int, huge: int, name: str) -> None:
     assert machine.backing_name({"4k": small, "2m": huge}) == name
 
 
-def test_steal_and_switches(tmp_path: Path) -> None:
+def test_steal(tmp_path: Path) -> None:
     root = plant(tmp_path, AMD_VM)
     assert [machine.steal_ticks(cpu, root) for cpu in (0, 1, 2)] == [10, 20, 0]
-    sample = machine.interference(1, root)
-    assert (sample.steal_ticks, sample.context_switches, sample.load_1min) == (20, 300_380, 0.16)
-
-
-def test_the_share_of_steal_is_of_the_time_in_between() -> None:
-    second = os.sysconf("SC_CLK_TCK")
-    before = machine.Interference(10**9, 100, 5000, 0.0)
-    after = machine.Interference(5 * 10**9, 100 + second, 5100, 0.0)
-    assert after.steal_share(before) == 0.25
-    assert before.steal_share(before) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -382,12 +371,9 @@ class TestThisMachine:
         json.dumps(dataclasses.asdict(found))
         assert all("\n" not in line for line in machine.warnings(found))
 
-    def test_what_was_taken_only_grows(self) -> None:
-        before, after = (machine.interference(machine.default_cpu()) for _ in range(2))
-        assert after.at_ns > before.at_ns
-        assert after.steal_ticks >= before.steal_ticks
-        assert after.context_switches >= before.context_switches > 0
-        assert 0 <= after.steal_share(before) <= 1
+    def test_what_was_stolen_only_grows(self) -> None:
+        before, after = (machine.steal_ticks(machine.default_cpu()) for _ in range(2))
+        assert after >= before >= 0
 
     def test_only_touched_memory_is_backed(self) -> None:
         pages = 16
