@@ -71,7 +71,7 @@ class Rounds:
         self.lead_in = math.ceil(sampling.LEAD_IN * self.lookups)
         self.samples = np.zeros((rounds, 3), core.SAMPLE_DTYPE)
         self.starts = lookups.take(np.full(rounds, self.lead_in + self.lookups))
-        self.samples["run"], self.samples["lookups"] = core.CORE_CYCLES, sampling.CORE_CYCLES
+        self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.CORE_CYCLES
         batch = self.samples[:, 1]
         batch["run"] = np.resize(runs, rounds)
         batch["base"] = base

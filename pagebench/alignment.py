@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import core, machine, variants
-from pagebench.closing import Closing
+from pagebench.core import Closing
 from pagebench.errors import PagebenchError
 from pagebench.memmap import FolioMap, check_fits, check_reach
 from pagebench.units import GIB, KIB, format_size

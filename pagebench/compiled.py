@@ -180,7 +180,7 @@ def _shared_object(
 ) -> Path:
     """Compile files of ours, or one ``generated``, together with a registry."""
     csrc = compiler.sources()
-    layout = core.layout()
+    layout = core.abi()
     options = (
         "-Werror=implicit-function-declaration",
         f"-DPB_STRUCT_PAGE={struct_page_bytes}",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import alignment, core, machine, plan, variants
-from pagebench.closing import Closing
+from pagebench.core import Closing
 from pagebench.errors import PagebenchError
 from pagebench.layout import MappedMemmap
 from pagebench.memmap import FolioMap

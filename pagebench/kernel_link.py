@@ -60,7 +60,7 @@ def link(
     stubs = _stubs(Image.of(object_file).undefined())
     registry, exports = scratch / "registry.c", scratch / "exports.map"
     literal = compiled.literal
-    layout = core.layout()
+    layout = core.abi()
     record = json.dumps({"how": how.how, "why": how.why})
     registry.write_text(
         compiled.REGISTRY.format(layout=literal(repr(layout)), cflags=literal(how.cflags))

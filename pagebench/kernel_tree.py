@@ -143,7 +143,7 @@ def build(name: str, path: Path, cc: str | None = None) -> list[Built]:
         raise PagebenchError(str(error).replace("--cc", "--kernel-cc")) from error
     headers = _digest(tree)
     sources = [compiler.sources() / file for file in SOURCES]
-    spelled = (name, str(tree.path), str(tree.source), words, compiler.version(words), core.layout())
+    spelled = (name, str(tree.path), str(tree.source), words, compiler.version(words), core.abi())
     package = Path(__file__).parent
     ours = [*sources, compiler.sources() / "variants.c", package / "compiled.py", package / "compiler.py"]
     ours += [

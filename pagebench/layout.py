@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import core
-from pagebench.closing import Closing
+from pagebench.core import Closing
 from pagebench.errors import PagebenchError
 from pagebench.memmap import PAGE_SIZE, FolioMap
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, counters, patterns, plan
+from pagebench import core, patterns, plan
+from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
 from pagebench.layout import frame_map
@@ -227,7 +228,7 @@ class GroupSampler:
         visits = [*segment, *self._extra_visits(segment)]
         order = balanced_orders(range(len(visits)), self.rounds, self.rng)
         samples = np.zeros((self.rounds, len(visits) + 2), core.SAMPLE_DTYPE)
-        samples["run"], samples["lookups"] = core.CORE_CYCLES, CORE_CYCLES
+        samples["run"], samples["lookups"] = core.ADD_CHAIN, CORE_CYCLES
         batch = samples[:, 1:-1]
         starts = self.windows.take(np.repeat(lengths + lead_in, len(visits))).reshape(order.shape)
         for place, c in enumerate(visits):

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, counters, machine, memmap, patterns, plan, variants
+from pagebench import core, machine, memmap, patterns, plan, variants
+from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
 from pagebench.probes import PROBES

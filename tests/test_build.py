@@ -157,7 +157,7 @@ def test_an_installed_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     checked([*pip, "--target", target, wheel], elsewhere)
     core, extension, sources, variants = ask(elsewhere, target)
-    assert core == target / "pagebench" / "core.py"
+    assert core == target / "pagebench" / "core" / "__init__.py"
     assert extension == target / "pagebench" / "_core.abi3.so"
     assert sources == target / "pagebench" / "csrc"
     assert (sources / "variant.h").is_file()
@@ -171,7 +171,7 @@ def test_an_editable_install_finds_extension_and_sources(tmp_path: Path) -> None
     checked([*pip, *isolation, "--prefix", prefix, "--editable", source], tmp_path)
     (site,) = {file.parent for file in prefix.rglob("__editable__*.pth")}
     core, extension, sources, variants = ask(tmp_path, site, f"import site; site.addsitedir({str(site)!r})\n")
-    assert core == source / "pagebench" / "core.py"
+    assert core == source / "pagebench" / "core" / "__init__.py"
     assert extension == source / "pagebench" / "_core.abi3.so"
     assert sources == source / "csrc"
     assert "mask" in variants

@@ -183,7 +183,7 @@ class TestObjects:
 
     def test_of_another_build_of_pagebench(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         copy = Path(shutil.copy(compiled.built_in(72), tmp_path))
-        layout = core.layout()
+        layout = core.abi()
         monkeypatch.setattr(core, "layout", lambda: [*layout[:-1], (layout[-1][0], 8)])
         with pytest.raises(PagebenchError, match=r"another build of pagebench"):
             core.load_variants(copy)

@@ -1,4 +1,4 @@
-"""The C core: driven by tests/core.c under other compilers and checkers, then through core.py."""
+"""The C core: driven by tests/core.c under other compilers and checkers, then through pagebench.core."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ def test_verification_gives_what_was_got_on_either_side_of_the_base() -> None:
 
 def test_a_batch_of_nothing() -> None:
     samples = np.zeros(1, core.SAMPLE_DTYPE)
-    samples["run"] = core.CORE_CYCLES
+    samples["run"] = core.ADD_CHAIN
     with pytest.raises(OSError, match="a batch without lookups") as caught:
         core.run_samples(core.Clock(1_000_000), samples)
     assert caught.value.errno == errno.EINVAL

@@ -23,7 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, counters
+from pagebench import core
+from pagebench.core import counters
 
 CSRC = Path(__file__).parent.parent / "csrc"
 IDS = {name: 101 + i for i, name in enumerate(counters.EVENTS)}
@@ -128,7 +129,7 @@ def test_this_machine_counts_or_says_why_not() -> None:
     offsets = np.zeros(1, dtype=np.uint32)
     sample = np.zeros(1, dtype=core.SAMPLE_DTYPE)
     sample["run"], sample["base"], sample["offsets"] = (
-        core.CORE_CYCLES,
+        core.ADD_CHAIN,
         offsets.ctypes.data,
         offsets.ctypes.data,
     )

@@ -228,7 +228,7 @@ def test_a_schedule_times_every_cell_in_every_round(
         samples = schedule.samples
         assert samples.shape == (sampler.rounds, len(schedule.visits) + 2)
         ends = samples[:, [0, -1]]
-        assert set(ends["run"].flat) == {core.CORE_CYCLES}
+        assert set(ends["run"].flat) == {core.ADD_CHAIN}
         assert set(ends["lookups"].flat) == {sampling.CORE_CYCLES}
         batches = samples[:, 1:-1]
         assert (batches["lead_in"] == 100).all()

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
-from pagebench.closing import Closing
+from pagebench.core.closing import Closing
+from pagebench.core.extension import array, check, ffi, lib
+from pagebench.core.sampler import SAMPLE_DTYPE
 
 # enum pb_event
 EVENTS = ("cycles", "instructions", "branch_misses", "l1d_misses", "llc_misses", "dtlb_misses")
-assert len(EVENTS) == core.lib.PB_EVENTS
+assert len(EVENTS) == lib.PB_EVENTS
 
 _NO_PMU = "no PMU: this machine gives no hardware counts; cycles come from the add chain"
 _NOT_ALLOWED = (
@@ -56,10 +57,10 @@ def counts_from_buffer(ids: Mapping[str, int], buffer: npt.NDArray[np.uint64]) -
 
     Raises OSError (EINVAL) for a buffer that is cut short or of another group.
     """
-    counters = core.ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in EVENTS]})
-    ret = core.ffi.new("struct pb_counts *")
-    words = core.array("uint64_t[]", buffer)
-    core.check(core.lib.pb_counters_parse(counters, words, len(buffer), ret), "reading the hardware counters")
+    counters = ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in EVENTS]})
+    ret = ffi.new("struct pb_counts *")
+    words = array("uint64_t[]", buffer)
+    check(lib.pb_counters_parse(counters, words, len(buffer), ret), "reading the hardware counters")
     return _counts(ret)
 
 
@@ -71,8 +72,8 @@ class Counters(Closing):
     """
 
     def __init__(self) -> None:
-        self._cdata: Any = core.ffi.new("struct pb_counters *")
-        result = core.lib.pb_counters_init(self._cdata)
+        self._cdata: Any = ffi.new("struct pb_counters *")
+        result = lib.pb_counters_init(self._cdata)
         if result:
             self._cdata = None
             why = _REFUSED.get(-result, f"opening hardware counters: {os.strerror(-result)}")
@@ -81,22 +82,22 @@ class Counters(Closing):
         self.refused = tuple(name for name in EVENTS if name not in self.events)
 
     def run(self, row: npt.NDArray[Any]) -> dict[str, float]:
-        """Run one sample (``samples[i : i + 1]``, core.SAMPLE_DTYPE) and return its counts per lookup.
+        """Run one sample (``samples[i : i + 1]``, SAMPLE_DTYPE) and return its counts per lookup.
 
         Empty where other users kept the group off the PMU.  The lead-in is not counted; the ends of the two
         system calls around the batch are, some tens of instructions.  ``last`` is written, times are not.
         Raises OSError (EINVAL) for a batch of no lookups.
         """
-        if row.dtype != core.SAMPLE_DTYPE or row.shape != (1,):
+        if row.dtype != SAMPLE_DTYPE or row.shape != (1,):
             raise ValueError("one row of a schedule is wanted: samples[i : i + 1]")
-        ret = core.ffi.new("struct pb_counts *")
-        sample = core.array("struct pb_sample[]", row)
-        core.check(core.lib.pb_counters_run(self._cdata, sample, ret), "counting a batch")
+        ret = ffi.new("struct pb_counts *")
+        sample = array("struct pb_sample[]", row)
+        check(lib.pb_counters_run(self._cdata, sample, ret), "counting a batch")
         lookups = int(row["lookups"][0])
         return {name: value / lookups for name, value in _counts(ret).values.items()}
 
     def close(self) -> None:
         """Give the counters back.  A second call does nothing."""
         if self._cdata is not None:
-            core.lib.pb_counters_deinit(self._cdata)
+            lib.pb_counters_deinit(self._cdata)
             self._cdata = None

@@ -1,0 +1,74 @@
+"""The C core, with lifetimes and exceptions.
+
+Addresses are plain integers: what may be done with them is C's business, how long they live is this room's.
+Importing it needs the compiled extension; reading and reporting results does not.
+"""
+
+from pagebench.core.closing import Closing
+from pagebench.core.extension import array, check, ffi, lib
+from pagebench.core.memory import (
+    FOLIO_DTYPE,
+    NO_PAGE,
+    OFFSET_UNIT,
+    FrameMapping,
+    Offsets,
+    Reservation,
+    Verification,
+    encode,
+    populate,
+    try_write,
+    verify,
+    view,
+    write_tails,
+)
+from pagebench.core.placement import CodeArena
+from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, pin, run_samples
+from pagebench.core.variant import (
+    Probe,
+    Variant,
+    abi,
+    built_commit,
+    built_in_struct_pages,
+    built_in_variants,
+    compiler,
+    load_variants,
+    variant_cflags,
+    wrap_variant,
+)
+
+__all__ = [
+    "ADD_CHAIN",
+    "FOLIO_DTYPE",
+    "NO_PAGE",
+    "OFFSET_UNIT",
+    "SAMPLE_DTYPE",
+    "Clock",
+    "Closing",
+    "CodeArena",
+    "FrameMapping",
+    "Offsets",
+    "Probe",
+    "Reservation",
+    "Variant",
+    "Verification",
+    "abi",
+    "array",
+    "built_commit",
+    "built_in_struct_pages",
+    "built_in_variants",
+    "check",
+    "compiler",
+    "encode",
+    "ffi",
+    "lib",
+    "load_variants",
+    "pin",
+    "populate",
+    "run_samples",
+    "try_write",
+    "variant_cflags",
+    "verify",
+    "view",
+    "wrap_variant",
+    "write_tails",
+]

@@ -1,0 +1,165 @@
+"""Variants: what a struct pb_variant says of itself, from the core and from shared objects."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pagebench.core.extension import address, ffi, lib, string
+from pagebench.errors import PagebenchError
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One timed loop of one variant.
+
+    ``variant_code`` is where, in bytes from ``start``, the variant's own
+    instructions begin and end (``(begin, end)``, the marks of variant.h).
+    """
+
+    name: str
+    run: int
+    start: int
+    code: bytes
+    variant_code: tuple[int, int]
+    cdata: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A ``struct pb_variant``: a compound_head() with its probes."""
+
+    name: str
+    commit: str
+    subject: str
+    version: str
+    struct_page_bytes: int
+    mapcount_at: int
+    refcount_at: int
+    probes: Mapping[str, Probe]
+    cdata: Any
+
+
+def _probe(variant: Any, row: Any) -> Probe:
+    start, end = address(row.start), address(row.end)
+    marks: dict[int, int] = {}
+    for i in range(variant.marks_end - variant.marks):
+        mark = variant.marks[i]
+        where = address(variant.marks + i) + mark.where
+        if start <= where <= end:
+            if mark.kind in marks:
+                raise PagebenchError(
+                    f"the compiler duplicated the loop {string(row.name)} of {string(variant.name)}: "
+                    "what is the variant's and what is the harness cannot be told apart"
+                )
+            marks[mark.kind] = where - start
+    return Probe(
+        name=string(row.name),
+        run=address(row.run),
+        start=start,
+        code=bytes(ffi.buffer(row.start, end - start)),
+        variant_code=(marks[0], marks[1]),
+        cdata=ffi.addressof(row),
+    )
+
+
+def wrap_variant(cdata: Any) -> Variant:
+    """A Variant over a ``const struct pb_variant *``, which has to outlive it."""
+    probes = [_probe(cdata, cdata.probes[i]) for i in range(cdata.probe_count)]
+    return Variant(
+        name=string(cdata.name),
+        commit=string(cdata.commit),
+        subject=string(cdata.subject),
+        version=string(cdata.version),
+        struct_page_bytes=cdata.struct_page_bytes,
+        mapcount_at=cdata.mapcount_at,
+        refcount_at=cdata.refcount_at,
+        probes={probe.name: probe for probe in probes},
+        cdata=cdata,
+    )
+
+
+@cache
+def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
+    """The variants of the core over struct pages of that size, by name."""
+    table = ffi.new("const struct pb_variant *const **")
+    count = lib.pb_variants(table)
+    found = [
+        wrap_variant(table[0][i]) for i in range(count) if table[0][i].struct_page_bytes == struct_page_bytes
+    ]
+    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+
+
+def built_in_struct_pages() -> list[int]:
+    """The sizes of struct pages, in bytes, that there are built-in variants for."""
+    table = ffi.new("const struct pb_variant *const **")
+    return sorted({int(table[0][i].struct_page_bytes) for i in range(lib.pb_variants(table))})
+
+
+def abi() -> list[tuple[str, int]]:
+    """The layout of variants' structs in this core: C expressions with their values."""
+    rows = []
+    for struct in ("struct pb_variant", "struct pb_probe", "struct pb_mark"):
+        rows.append((f"sizeof({struct})", int(ffi.sizeof(struct))))
+        rows += [(f"offsetof({struct}, {name})", field.offset) for name, field in ffi.typeof(struct).fields]
+    return rows
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    """A shared object that pagebench.compiled made, loaded until the process ends.  Raises PagebenchError."""
+    try:
+        loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except OSError as error:
+        raise PagebenchError(f"cannot load variants: {error}") from error
+    try:
+        found = string(_pointer_to(loaded, "pb_layout", "char *"))
+    except ValueError:
+        raise PagebenchError(f"{path} holds no variants: compile them with pagebench") from None
+    if found != repr(abi()):
+        raise PagebenchError(f"{path} was compiled for another build of pagebench: compile it again")
+    return loaded
+
+
+def _pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
+    """A symbol's address.  Raises ValueError where there is none."""
+    return ffi.cast(ctype, ctypes.addressof(ctypes.c_char.in_dll(loaded, symbol)))
+
+
+def load_variants(path: Path) -> dict[str, Variant]:
+    """The variants of a shared object that :mod:`pagebench.compiled` made, by name.
+
+    It stays loaded, out of sight of every other one, until the process ends.  Raises PagebenchError for a
+    file that cannot be loaded or is none of pagebench's.
+    """
+    loaded = _load(path.resolve())
+    table = ffi.new("const struct pb_variant *const **")
+    count = _pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
+    found = [wrap_variant(table[0][i]) for i in range(count)]
+    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+
+
+def _say(symbol: str, path: Path | None) -> str:
+    if path is None:
+        return string(getattr(lib, symbol)())
+    return string(_pointer_to(_load(path.resolve()), symbol, "const char *(*)(void)")())
+
+
+def compiler(path: Path | None = None) -> str:
+    """The compiler that the core, or a shared object of variants, was built with."""
+    return _say("pb_compiler", path)
+
+
+def variant_cflags(path: Path | None = None) -> str:
+    """The flags that the variants of the core, or of a shared object, were compiled with."""
+    return _say("pb_variant_cflags", path)
+
+
+def built_commit() -> str:
+    """The commit that the core was built from; empty outside a checkout."""
+    return string(lib.pb_built_commit())
