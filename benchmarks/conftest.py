@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pagebench import core, machine
+from pagebench import core
+from pagebench.host import machine
 
 
 @pytest.fixture(scope="module")

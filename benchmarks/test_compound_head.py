@@ -18,8 +18,9 @@ import pytest
 from lookups import FOOTPRINT_BYTES, MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, frames, machine, sampling, variants
+from pagebench import asm, core, frames, names, sampling, variants
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
 from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB
 
@@ -79,7 +80,7 @@ def sampled(request: pytest.FixtureRequest, clock: core.Clock, seed: int) -> Ite
         for first in range(0, passes * ROUNDS_PER_PASS, ROUNDS_PER_PASS):
             for i in rng.permutation(len(timed)):
                 timed[i].run(first, first + ROUNDS_PER_PASS)
-        yield Sampled(cases, machine.backing_name(machine.backing_obtained(memory.base, memory.size)))
+        yield Sampled(cases, names.backing_name(resources.backing_obtained(memory.base, memory.size)))
 
 
 def verify(

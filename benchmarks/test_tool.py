@@ -22,7 +22,8 @@ import pytest
 from lookups import MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, layout, machine, options, plan, variants
+from pagebench import asm, core, layout, names, options, plan, variants
+from pagebench.host import machine, resources
 from pagebench.memmap import FolioMap
 from pagebench.units import KIB, MIB, format_size
 
@@ -97,7 +98,7 @@ def test_populate(
         memset_ms=round(1e3 * memset, 3),
         memset_zero_ms=round(1e3 * zero, 3),
         speed_to_memset_zero=round(zero / ours, 3),
-        backing=machine.backing_name(machine.backing_obtained(memory.base, memory.size)),
+        backing=names.backing_name(resources.backing_obtained(memory.base, memory.size)),
     )
     goal = f"at least {POPULATE_GOAL} of the speed of memset(0x{MEMSET_BYTE:x}) of as many bytes"
     judge(benchmark, goal, memset / ours, memset / ours >= POPULATE_GOAL)
@@ -162,7 +163,7 @@ def quick_job(groups: int | None = None) -> Job:
     l3 = caches.l3_bytes or 32 * MIB
     levels = plan.Levels(caches.l1d_bytes or 32 * KIB, caches.l2_bytes or MIB, l3)
     asked = options.Options(extent="quick", probes=QUICK_PROBES, cpu=cpu)
-    the_plan = options.build(asked, levels, l3, machine.available_bytes())
+    the_plan = options.build(asked, levels, l3, resources.available_bytes())
     movable = {
         f"{name} {probe}": not asm.analyse(variants.find(name).probes[probe]).immovable
         for name in the_plan.variant_names

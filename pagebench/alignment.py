@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, machine, variants
+from pagebench import core, names, variants
 from pagebench.core import Closing
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
 from pagebench.memmap import FolioMap, check_fits, check_reach
 from pagebench.units import GIB, KIB, format_size
 
@@ -207,7 +208,7 @@ def find(name: str) -> Model:
     """A memory model by name.  Raises PagebenchError for an unknown one."""
     known = {model.name: model for model in MODELS}
     if name not in known:
-        raise variants.nearest(name, known, "memory model")
+        raise names.nearest(name, known, "memory model")
     return known[name]
 
 
@@ -304,7 +305,7 @@ def prove(
     tops = [p.max_folio_order if max_order is None else min(p.max_folio_order, max_order) for p in pages]
     # The largest memmap, and for each of its pages at most three offsets.
     most = max(1 << max(tops), PROOF_SECTIONS * PROOF_PAGES)
-    check_fits(most * (max(struct_pages) + 12), machine.available_bytes())
+    check_fits(most * (max(struct_pages) + 12), resources.available_bytes())
     return [
         proof
         for page, top in zip(pages, tops, strict=True)

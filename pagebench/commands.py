@@ -128,12 +128,12 @@ def plot(args: argparse.Namespace) -> None:
 
 def asm(args: argparse.Namespace) -> None:
     """The machine code of a probe, of all variants or of kernel trees."""
-    from pagebench import asm, variants
+    from pagebench import asm, names, variants
     from pagebench.probes import PROBES
     from pagebench.report import listing
 
     if args.probe not in PROBES:
-        raise variants.nearest(args.probe, PROBES, "probe")
+        raise names.nearest(args.probe, PROBES, "probe")
     objects = [one for name, tree in args.kernel for one in variants.of_tree(name, tree, args.kernel_cc)[0]]
     table = {one.name: variants.load(one) for one in objects} or dict(variants.known())
     if args.variant:
@@ -147,10 +147,10 @@ def asm(args: argparse.Namespace) -> None:
 
 
 def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
-    from pagebench import variants
+    from pagebench import names
 
     if name not in table:
-        raise variants.nearest(name, table, "variant of these trees")
+        raise names.nearest(name, table, "variant of these trees")
     return table[name]
 
 
@@ -158,7 +158,7 @@ def align(args: argparse.Namespace) -> None:
     """The proofs of the memory models; 1 where one disagrees with the arithmetic."""
     import json
 
-    from pagebench import alignment, variants
+    from pagebench import alignment, names
     from pagebench.report import align
     from pagebench.units import format_size, parse_size
 
@@ -168,10 +168,10 @@ def align(args: argparse.Namespace) -> None:
     chosen_sizes = dict.fromkeys(args.struct_page or sizes)
     for name in chosen_pages:
         if name not in pages:
-            raise variants.nearest(name, pages, "base page")
+            raise names.nearest(name, pages, "base page")
     for name in chosen_sizes:
         if name not in sizes:
-            raise variants.nearest(name, sizes, "struct page")
+            raise names.nearest(name, sizes, "struct page")
     proofs = alignment.prove(
         [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
     )
@@ -194,10 +194,10 @@ def info(args: argparse.Namespace) -> None:
     """The running kernel."""
     import json
 
-    from pagebench import kernel, machine
+    from pagebench.host import machine, running_kernel
     from pagebench.report import info
 
-    found = kernel.describe(), machine.describe(machine.default_cpu())
+    found = running_kernel.describe(), machine.describe(machine.default_cpu())
     write(json.dumps(info.to_json(*found), indent=1) if args.format == "json" else info.render(*found))
 
 

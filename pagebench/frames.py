@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import alignment, core, machine, plan, variants
+from pagebench import alignment, core, plan, variants
 from pagebench.core import Closing
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
 from pagebench.layout import MappedMemmap
 from pagebench.memmap import FolioMap
 from pagebench.probes import PROBES
@@ -108,7 +109,7 @@ class Frames(Closing):
     def obtained(self, place: plan.Place) -> dict[str, int]:
         """Bytes by backing of a memmap that is these groups' own, once it is written."""
         size = int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
-        return machine.backing_obtained(self._memmaps[place].base, size)
+        return resources.backing_obtained(self._memmaps[place].base, size)
 
     def forget(self) -> None:
         """Have every memmap written whole before it is used again."""

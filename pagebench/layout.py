@@ -17,6 +17,8 @@ import numpy.typing as npt
 from pagebench import core
 from pagebench.core import Closing
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
+from pagebench.host.files import ROOT
 from pagebench.memmap import PAGE_SIZE, FolioMap
 
 LAYOUTS = {
@@ -24,7 +26,6 @@ LAYOUTS = {
     "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
     "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
 }
-MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
 
 
 def exists_at(layout: str, order: int, struct_page_bytes: int) -> bool:
@@ -101,20 +102,16 @@ def frame_map(layout: str, folio_map: FolioMap) -> FrameMap:
     )
 
 
-def check_map_count(mappings: int, path: Path = MAX_MAP_COUNT) -> None:
+def check_map_count(mappings: int, root: Path = ROOT) -> None:
     """Refuse, before anything is mapped, more mappings than the kernel allows.
 
     Raises PagebenchError with both numbers and the sysctl's name.
     """
-    try:
-        allowed = int(path.read_text())
-        used = Path("/proc/self/maps").read_text().count("\n")
-    except (OSError, ValueError):
-        return
-    if mappings > allowed - used:
+    left = resources.mappings_left(root)
+    if left is not None and mappings > left[0]:
         raise PagebenchError(
-            f"the layout needs {mappings} mappings and {allowed - used} are free: "
-            f"sysctl vm.max_map_count={allowed + mappings} allows it"
+            f"the layout needs {mappings} mappings and {left[0]} are free: "
+            f"sysctl vm.max_map_count={left[1] + mappings} allows it"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from pagebench import alignment, core, variants
+from pagebench import alignment, core, names, variants
 from pagebench.errors import PagebenchError
 from pagebench.layout import check_map_count, exists_at
 from pagebench.memmap import MAX_FOLIO_ORDER, PAGE_SIZE, check_fits, check_reach
@@ -135,7 +135,7 @@ class Options:
         """The preset that was named, or the default, quick or full run."""
         if self.preset is not None:
             if self.preset not in PRESETS:
-                raise variants.nearest(self.preset, PRESETS, "preset")
+                raise names.nearest(self.preset, PRESETS, "preset")
             return PRESETS[self.preset]
         grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
         return Preset(self.extent, DEFAULT_CONTENDERS, grids)
@@ -174,7 +174,7 @@ def footprint_bytes(text: str, levels: Levels, l3_reported: int) -> int:
     if text.lower() in named:
         return named[text.lower()]
     if text and text[0].isalpha():
-        raise variants.nearest(text, named, "footprint")
+        raise names.nearest(text, named, "footprint")
     size = parse_size(text)
     if size < KIB:
         raise PagebenchError(f"a footprint of {text} is too small: give 1K or more")
@@ -187,7 +187,7 @@ def _check_axes(grid: Grid) -> None:
             raise PagebenchError(f"there is no order {order}: folios have orders from 0 to {MAX_FOLIO_ORDER}")
     for probe in grid.probes:
         if probe not in PROBES:
-            raise variants.nearest(probe, PROBES, "probe")
+            raise names.nearest(probe, PROBES, "probe")
 
 
 def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:

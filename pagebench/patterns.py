@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.memmap import PAGE_SIZE, FolioMap, uniform_bytes
-from pagebench.variants import nearest
+from pagebench.names import nearest
 
 LINE_BYTES = 64
 # Offsets in any struct page: compound_head or compound_info, flags, _refcount.

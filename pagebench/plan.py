@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pagebench import alignment, variants
+from pagebench import alignment, names, variants
 from pagebench.errors import PagebenchError
 from pagebench.layout import LAYOUTS, frame_map
 from pagebench.memmap import BACKING_BYTES, FolioMap, reserved_bytes
@@ -65,9 +65,9 @@ class Contender:
         layout = layout or "plain"
         contender = cls(variant, layout, backing or default_backing(layout))
         if contender.layout not in LAYOUTS:
-            raise variants.nearest(contender.layout, LAYOUTS, "layout")
+            raise names.nearest(contender.layout, LAYOUTS, "layout")
         if contender.backing not in BACKING_BYTES:
-            raise variants.nearest(contender.backing, BACKING_BYTES, "backing")
+            raise names.nearest(contender.backing, BACKING_BYTES, "backing")
         if contender.layout != "plain" and contender.backing != "memfd":
             raise PagebenchError(
                 f"{text}: layouts with aliases are mapped from a memfd, leave the backing out"

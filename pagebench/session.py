@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pagebench import asm, calibrate, core, machine, plan, results, runner, tool, variants
+from pagebench import asm, calibrate, core, plan, results, runner, tool, variants
 from pagebench.errors import PagebenchError
+from pagebench.host import machine, resources
 from pagebench.options import DEFAULT_CONTENDERS, Options, build
 from pagebench.units import KIB, MIB
 
@@ -74,7 +75,7 @@ def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Se
     caches = described.caches
     l1, l2 = caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2
     l3 = caches.l3_bytes or ASSUMED_L3
-    available = machine.available_bytes()
+    available = resources.available_bytes()
     try:
         # A plan on what is reported first: what is wrong is said at once.
         reported = plan.Levels(l1, l2, l3)

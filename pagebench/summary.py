@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pagebench import machine, stats, variants
+from pagebench import names, stats, variants
 from pagebench.errors import PagebenchError
 from pagebench.plan import Group
 from pagebench.results import Block, Run
@@ -111,7 +111,7 @@ def _obtained(blocks: list[Block], backing: str) -> str:
     for block in blocks:
         for name, size in block.line["backing"][backing].items():
             total[name] = total.get(name, 0) + size
-    return machine.backing_name(total)
+    return names.backing_name(total)
 
 
 def _counts(blocks: list[Block], position: int) -> dict[str, float | None]:

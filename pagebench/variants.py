@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from pagebench import compiled, compiler, core
+from pagebench import compiled, compiler, core, names
 from pagebench.errors import PagebenchError
 
 # Harness only: the loop without a lookup, and the one-cycle positive control
@@ -20,14 +19,6 @@ IDENTITY = "identity"
 CONTROL = "control"
 CONTROL_REFERENCE = "branchless"
 HARNESS = (IDENTITY, CONTROL)
-
-
-def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
-    """The error for an unknown name, with the nearest known one."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-    return PagebenchError(f"unknown {what} {name!r}: {hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +82,7 @@ def find(name: str, struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = (
     """
     table = known(struct_page_bytes, objects)
     if name not in table:
-        raise nearest(name, table, "variant")
+        raise names.nearest(name, table, "variant")
     return table[name]
 
 

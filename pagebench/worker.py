@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, machine, memmap, patterns, plan, variants
+from pagebench import core, memmap, patterns, plan, variants
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
+from pagebench.host import machine, resources
 from pagebench.probes import PROBES
 from pagebench.sampling import WINDOW_LOOKUPS, GroupSampler, Windows, segments
 
@@ -51,7 +52,7 @@ class Worker:
         self.variants = {name: known[name] for name in the_plan.variant_names}
         self.regions = self._reserve(stack)
         self.obtained = {
-            key: machine.backing_obtained(region.base, region.size) for key, region in self.regions.items()
+            key: resources.backing_obtained(region.base, region.size) for key, region in self.regions.items()
         }
         self.copies = self._place_code(movable, stack)
         self._stack = stack
@@ -66,7 +67,7 @@ class Worker:
     def _reserve(self, stack: ExitStack) -> dict[plan.Place, core.Reservation]:
         """All memory at once, reused by group after group: what is freed may go back to the host."""
         sizes = plan.region_sizes(self.plan)
-        memmap.check_fits(sum(sizes.values()), machine.available_bytes())
+        memmap.check_fits(sum(sizes.values()), resources.available_bytes())
         alignment = max(memmap.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
             place: stack.enter_context(

@@ -13,8 +13,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pagebench import core, machine, memmap, options, plan, sampling
+from pagebench import core, memmap, options, plan, sampling
 from pagebench.frames import Frames, Placed
+from pagebench.host import machine
 from pagebench.memmap import FolioMap
 from pagebench.patterns import Pattern
 from pagebench.units import KIB, MIB

@@ -14,9 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.text import Annotation
 
-from pagebench import alignment, cli, core, machine, variants
+from pagebench import alignment, cli, core, variants
 from pagebench.alignment import BASE_PAGES, MODELS, NO_FOLIO, OK, WRONG, BasePage, Model, Proof
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
 from pagebench.memmap import FolioMap
 from pagebench.report import align
 
@@ -157,9 +158,9 @@ def test_memmaps_have_the_promised_alignment_and_no_more(case: tuple[int, FolioM
 def test_memory_is_backed_as_asked_and_only_as_written() -> None:
     folio_map = FolioMap.uniform(9, 4 << 20)
     with alignment.place(alignment.find("vmemmap"), folio_map, backing="4k") as placed:
-        assert machine.backing_obtained(placed.base, folio_map.bytes) == {"4k": 0, "2m": 0}
+        assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": 0, "2m": 0}
         placed.write(variants.find("pointer"), True)
-        assert machine.backing_obtained(placed.base, folio_map.bytes) == {"4k": folio_map.bytes, "2m": 0}
+        assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": folio_map.bytes, "2m": 0}
     placed.close()
 
 
@@ -339,7 +340,7 @@ def test_cli_exits_1_where_proof_and_arithmetic_disagree(
 def test_cli_refuses_what_does_not_fit_with_both_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "available_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(resources, "available_bytes", lambda: 300 << 20)
     monkeypatch.setattr(alignment.mmap, "mmap", lambda *_: pytest.fail("allocated"))
     assert cli.main(["align", "--struct-page", "64"]) == 2
     assert "need 304M and 300M of memory are free" in capsys.readouterr().err

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pagebench import btf
 from pagebench.errors import PagebenchError
+from pagebench.host import btf
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 needs_btf = pytest.mark.skipif(not VMLINUX.exists(), reason=f"no {VMLINUX}: a kernel without BTF")

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import summaries
 
-from pagebench import __version__, cli, commands, machine, results, runner
+from pagebench import __version__, cli, commands, results, runner
 from pagebench.errors import PagebenchError
+from pagebench.host import resources
 
 pytestmark = pytest.mark.usefixtures("unpinned")
 
@@ -55,7 +56,7 @@ def run(*args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with result files of every kind."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(machine, "available_bytes", lambda *_: 8 << 30)
+    monkeypatch.setattr(resources, "available_bytes", lambda *_: 8 << 30)
     summaries.file_of(Path("good.jsonl"), PLAN, summaries.made_up)
     good = Path("good.jsonl").read_bytes()
     Path("cut-header.jsonl").write_bytes(good[:100])

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import compiler, core, machine
+from pagebench import compiler, core
+from pagebench.host import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
@@ -201,7 +202,7 @@ def test_a_backing_is_not_that_of_the_reservation_before() -> None:
     for alignment in (4096, 2 * MIB):
         core.Reservation(8 * MIB, alignment, "2m").close()
         with core.Reservation(8 * MIB, alignment, "4k") as memory:
-            assert machine.backing_obtained(memory.base, memory.size) == {"4k": 8 * MIB, "2m": 0}
+            assert resources.backing_obtained(memory.base, memory.size) == {"4k": 8 * MIB, "2m": 0}
 
 
 def test_a_reservation_is_resident_until_closed() -> None:

@@ -119,7 +119,7 @@ def test_a_foreign_read_is_refused(words: list[int]) -> None:
     ],
 )
 def test_a_refusal_is_a_sentence(monkeypatch: pytest.MonkeyPatch, number: int, sentence: str) -> None:
-    monkeypatch.setattr(core, "lib", SimpleNamespace(pb_counters_init=lambda ret: -number))
+    monkeypatch.setattr(counters, "lib", SimpleNamespace(pb_counters_init=lambda ret: -number))
     with pytest.raises(OSError, match=sentence) as caught:
         counters.Counters()
     assert caught.value.errno == number

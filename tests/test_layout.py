@@ -140,12 +140,14 @@ def test_mappings_are_counted_as_the_kernel_counts_them() -> None:
 
 
 def test_too_many_mappings_are_refused_with_both_numbers(tmp_path: Path) -> None:
-    limit = tmp_path / "max_map_count"
-    limit.write_text("70\n")
+    for name, text in {"proc/sys/vm/max_map_count": "70\n", "proc/self/maps": "a mapping\n" * 60}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    layout.check_map_count(10, tmp_path)
     with pytest.raises(
-        PagebenchError, match=r"needs 4096 mappings and -?\d+ are free: sysctl vm.max_map_count=4166"
+        PagebenchError, match=r"needs 4096 mappings and 10 are free: sysctl vm.max_map_count=4166"
     ):
-        layout.check_map_count(4096, limit)
+        layout.check_map_count(4096, tmp_path)
     layout.check_map_count(4096, tmp_path / "absent")
     assert layout.frame_map("hvo", FolioMap.uniform(22, 1)).mappings == 65536
 

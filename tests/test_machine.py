@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import mmap
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from planted import plant
 
-from pagebench import machine
+from pagebench import names
+from pagebench.host import machine, resources
 
 MIB = 1 << 20
 CPU = "sys/devices/system/cpu"
 THP = "sys/kernel/mm/transparent_hugepage"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
 PMUS = "sys/bus/event_source/devices"
-
-
-def plant(root: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
 
 
 def caches(cpu: int, *rows: tuple[int, str, str]) -> dict[str, str]:
@@ -190,9 +183,9 @@ def test_of_an_empty_tree_nothing_is_known_and_nothing_warned(tmp_path: Path) ->
     )
     assert found.caches == machine.Caches(None, None, None, None)
     assert machine.warnings(found) == []
-    assert machine.available_bytes(tmp_path) is None
+    assert resources.available_bytes(tmp_path) is None
     assert machine.steal_ticks(0, tmp_path) == 0
-    assert machine.backing_name(machine.backing_obtained(0x1000, MIB, tmp_path)) == "unknown"
+    assert names.backing_name(resources.backing_obtained(0x1000, MIB, tmp_path)) == "unknown"
 
 
 def test_a_machine_converts_to_json(tmp_path: Path) -> None:
@@ -244,84 +237,6 @@ def test_a_tsc_that_is_not_invariant_is_warned_of(tmp_path: Path) -> None:
     assert "TSC is not invariant" in warning
 
 
-class TestAvailableBytes:
-    """MemAvailable, and the cgroups above us where they leave less."""
-
-    MEMORY = "MemTotal: 8000 kB\nMemAvailable: 7000 kB\n"
-
-    def test_without_a_limit_it_is_memavailable(self, tmp_path: Path) -> None:
-        files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"}
-        assert machine.available_bytes(plant(tmp_path, {"proc/meminfo": self.MEMORY, **files})) == 7000 << 10
-
-    @pytest.mark.parametrize(
-        "group", ["sys/fs/cgroup/ci/job", "sys/fs/cgroup/ci", "sys/fs/cgroup", "sys/fs/cgroup/unified"]
-    )
-    def test_the_lowest_limit_above_us_counts(self, tmp_path: Path, group: str) -> None:
-        limit = {f"{group}/memory.max": "4096000\n", f"{group}/memory.current": "1000000\n"}
-        files = {"proc/meminfo": self.MEMORY, "proc/self/cgroup": "4:memory:/x\n0::/ci/job\n", **limit}
-        assert machine.available_bytes(plant(tmp_path, files)) == 3_096_000
-
-    def test_cache_that_can_be_dropped_is_available(self, tmp_path: Path) -> None:
-        group = "sys/fs/cgroup/ci"
-        files = {
-            "proc/meminfo": self.MEMORY,
-            "proc/self/cgroup": "0::/ci\n",
-            f"{group}/memory.max": "4096000\n",
-            f"{group}/memory.current": "4000000\n",
-            f"{group}/memory.stat": "anon 100\nfile 3500000\ninactive_file 3000000\nactive_file 500000\n",
-        }
-        assert machine.available_bytes(plant(tmp_path, files)) == 3_096_000
-
-
-def vma(start: int, size: int, rss: int, path: str = "", **fields: int) -> str:
-    lines = [f"{start:x}-{start + size:x} rw-p 00000000 00:00 0 {path}", f"Size: {size >> 10} kB"]
-    lines += [f"Rss:            {rss >> 10} kB", "KernelPageSize:        4 kB"]
-    lines += [f"{key}:    {value >> 10} kB" for key, value in fields.items()]
-    return "\n".join([*lines, "THPeligible:           1", "VmFlags: rd wr mr mw me ac hg", ""])
-
-
-BASE = 0x7F00_0000_0000
-
-
-@pytest.mark.parametrize(
-    ("vmas", "expected"),
-    [
-        ([vma(BASE, 8 * MIB, 8 * MIB, AnonHugePages=8 * MIB)], (0, 8)),
-        ([vma(BASE, 8 * MIB, 8 * MIB, AnonHugePages=0)], (8, 0)),
-        ([vma(BASE, 8 * MIB, 8 * MIB, AnonHugePages=6 * MIB)], (2, 6)),
-        ([vma(BASE, 4 * MIB, 4 * MIB, AnonHugePages=4 * MIB), vma(BASE + 4 * MIB, 4 * MIB, 4 * MIB)], (4, 4)),
-        # reaches beyond the range, where nothing was touched
-        ([vma(BASE - MIB, 16 * MIB, 8 * MIB, AnonHugePages=8 * MIB)], (0, 8)),
-        # reaches beyond the range and is resident there: the same share on both sides
-        ([vma(BASE - 8 * MIB, 16 * MIB, 16 * MIB, AnonHugePages=8 * MIB)], (4, 4)),
-        ([vma(BASE, 8 * MIB, 0, path="/anon_hugepage (deleted)", Private_Hugetlb=8 * MIB)], (0, 8)),
-        ([vma(BASE, 8 * MIB, 8 * MIB, path="/memfd:memmap (deleted)", ShmemPmdMapped=8 * MIB)], (0, 8)),
-        # neighbours are none of ours
-        ([vma(BASE - MIB, MIB, MIB), vma(BASE, 8 * MIB, 8 * MIB), vma(BASE + 8 * MIB, MIB, MIB)], (8, 0)),
-        ([vma(BASE, 8 * MIB, 0)], (0, 0)),
-    ],
-)
-def test_backing_of_a_range(tmp_path: Path, vmas: list[str], expected: tuple[int, int]) -> None:
-    root = plant(tmp_path, {"proc/self/smaps": vma(0x1000, 0x2000, 0x2000, "/usr/bin/a:b") + "".join(vmas)})
-    small, huge = expected
-    assert machine.backing_obtained(BASE, 8 * MIB, root) == {"4k": small * MIB, "2m": huge * MIB}
-
-
-@pytest.mark.parametrize(
-    ("small", "huge", "name"),
-    [
-        (0, 8 * MIB, "2m"),
-        (8 * MIB, 0, "4k"),
-        (13, 87, "mixed (87 % 2m)"),
-        (4096, 1024 * MIB, "mixed (99 % 2m)"),
-        (1024 * MIB, 4096, "mixed (1 % 2m)"),
-        (0, 0, "unknown"),
-    ],
-)
-def test_backing_names(small: int, huge: int, name: str) -> None:
-    assert machine.backing_name({"4k": small, "2m": huge}) == name
-
-
 def test_steal(tmp_path: Path) -> None:
     root = plant(tmp_path, AMD_VM)
     assert [machine.steal_ticks(cpu, root) for cpu in (0, 1, 2)] == [10, 20, 0]
@@ -364,7 +279,7 @@ class TestThisMachine:
         assert found.cpu_model != "unknown"
         assert found.memory_bytes is not None
         assert found.memory_bytes == pytest.approx(os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE, rel=0.01)
-        assert 0 < (machine.available_bytes() or 0) <= found.memory_bytes
+        assert 0 < (resources.available_bytes() or 0) <= found.memory_bytes
         assert found.caches.line_bytes in (None, 32, 64, 128, 256)
         sizes = [size for size in dataclasses.astuple(found.caches)[:3] if size is not None]
         assert sizes == sorted(sizes)
@@ -374,12 +289,3 @@ class TestThisMachine:
     def test_what_was_stolen_only_grows(self) -> None:
         before, after = (machine.steal_ticks(machine.default_cpu()) for _ in range(2))
         assert after >= before >= 0
-
-    def test_only_touched_memory_is_backed(self) -> None:
-        pages = 16
-        with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-            base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-            for page in range(pages):
-                memory[page * mmap.PAGESIZE] = 1
-            obtained = machine.backing_obtained(base, pages * mmap.PAGESIZE)
-        assert sum(obtained.values()) == pages * mmap.PAGESIZE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, variants
+from pagebench import core, names, variants
 from pagebench.errors import PagebenchError
 
 SIZES = (56, 64, 96)
@@ -46,7 +46,7 @@ def test_a_name_like_none_comes_with_all_of_them() -> None:
     st.lists(st.from_regex(r"[a-z0-9@:-]{1,12}", fullmatch=True), min_size=1, max_size=6),
 )
 def test_the_hint_is_a_known_name(name: str, known: list[str]) -> None:
-    message = str(variants.nearest(name, known, "probe"))
+    message = str(names.nearest(name, known, "probe"))
     assert message.startswith(f"unknown probe {name!r}: ")
     hint = message.removeprefix(f"unknown probe {name!r}: ")
     if meant := re.fullmatch(r"did you mean '(.*)'\?", hint):

@@ -28,7 +28,7 @@ class Reservation(Closing):
     """Aligned memory, faulted in, for memmaps; a context manager.
 
     ``bytes`` are mapped from ``backing`` ("2m" or "4k") as far as the machine
-    goes along: :func:`pagebench.machine.backing_obtained` reads back what came.
+    goes along: :func:`pagebench.host.resources.backing_obtained` reads back what came.
     Raises OSError when it cannot be had.
     """
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from pagebench import tool
 from pagebench.alignment import BASE_PAGES, STRUCT_PAGES
-from pagebench.btf import Struct
 from pagebench.compiled import STRUCT_PAGES as MODELLED_STRUCT_PAGES
-from pagebench.kernel import HUGE_PAGES, PARAMETER, Found, Kernel, Pool
-from pagebench.machine import Machine
+from pagebench.host.btf import Struct
+from pagebench.host.machine import Machine
+from pagebench.host.running_kernel import HUGE_PAGES, PARAMETER, Found, Pool, RunningKernel
 from pagebench.units import format_size
 
 COLUMNS = 75
@@ -41,7 +41,7 @@ class Counterpart:
     now: bool | None
 
 
-def counterparts(kernel: Kernel) -> list[Counterpart]:
+def counterparts(kernel: RunningKernel) -> list[Counterpart]:
     """The contenders that are this kernel's compound_head(), first the one that most pages have.
 
     The jump label of the static key's site keeps the tail test of such a kernel a branch.
@@ -68,7 +68,7 @@ def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
 
 
-def _models(kernel: Kernel, machine: Machine) -> list[str]:
+def _models(kernel: RunningKernel, machine: Machine) -> list[str]:
     """The kernel's memory model by the names of `align`: which it is may depend on how memory came."""
     if kernel.memory_model.value == "SPARSEMEM_VMEMMAP":
         aligned = machine.architecture == "x86_64" or kernel.word.value == "compound_info"
@@ -78,7 +78,7 @@ def _models(kernel: Kernel, machine: Machine) -> list[str]:
     )
 
 
-def options(kernel: Kernel, machine: Machine) -> dict[str, Any]:
+def options(kernel: RunningKernel, machine: Machine) -> dict[str, Any]:
     """What to give the tool for this kernel, as values and as commands."""
     size = kernel.struct_page.value.size_bytes if kernel.struct_page.value else None
     base = kernel.base_page_bytes
@@ -112,7 +112,7 @@ def _members(struct: Struct) -> list[dict[str, Any]]:
     ]
 
 
-def to_json(kernel: Kernel, machine: Machine) -> dict[str, Any]:
+def to_json(kernel: RunningKernel, machine: Machine) -> dict[str, Any]:
     """Everything, for machines: each finding with how it was found, units in the keys."""
     found = dataclasses.asdict(kernel)
     page, config = kernel.struct_page, kernel.config
@@ -148,7 +148,7 @@ def _found(label: str, found: Found[T], said: str | None = None) -> list[str]:
     return _field(label, f"{value if said is None else said} ({found.how})")
 
 
-def _config(kernel: Kernel) -> list[str]:
+def _config(kernel: RunningKernel) -> list[str]:
     config = kernel.config
     if config.value is None:
         return _found("config", config)
@@ -157,7 +157,7 @@ def _config(kernel: Kernel) -> list[str]:
     return _found("config", config, f"{on}; not set: {unset or 'none'}")
 
 
-def _pool(kernel: Kernel, pool: Pool) -> list[str]:
+def _pool(kernel: RunningKernel, pool: Pool) -> list[str]:
     number = {
         key: "?" if value is None else str(value) for key, value in {**pool.counts, **pool.nodes}.items()
     }
@@ -194,7 +194,7 @@ def _machine(machine: Machine) -> list[str]:
     ]
 
 
-def _correspondence(kernel: Kernel, machine: Machine) -> list[str]:
+def _correspondence(kernel: RunningKernel, machine: Machine) -> list[str]:
     asked = options(kernel, machine)
     lines = [f"  {row.contender:22} {NOW[row.now]:8} {row.pages}" for row in counterparts(kernel)]
     lines = [*(lines or _field("contenders", f"unknown ({kernel.encoding.how})")), ""]
@@ -219,7 +219,7 @@ def _command(text: str) -> list[str]:
     return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
-def render(kernel: Kernel, machine: Machine) -> str:
+def render(kernel: RunningKernel, machine: Machine) -> str:
     """What is known and how, what is not and why."""
     hvo = kernel.hvo
     given = f"{PARAMETER}={hvo.parameter.value}" if hvo.parameter.value else f"{PARAMETER} not given"

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted import plant
 from test_btf import Types, needs_btf
 
-from pagebench import cli, kernel, machine, options, variants
-from pagebench.kernel import Found
+from pagebench import cli, options, variants
+from pagebench.host import machine, running_kernel
+from pagebench.host.running_kernel import Found
 from pagebench.plan import Contender, Levels
 from pagebench.report import info
 
@@ -104,18 +106,11 @@ def mask(**changes: Any) -> Files:
     return {name: text for name, text in files.items() if "config" not in name}
 
 
-def plant(root: Path, files: Files) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    return root
+def describe(root: Path, files: Files) -> running_kernel.RunningKernel:
+    return running_kernel.describe(plant(root, files))
 
 
-def describe(root: Path, files: Files) -> kernel.Kernel:
-    return kernel.describe(plant(root, files))
-
-
-def now(found: kernel.Kernel) -> dict[str, bool | None]:
+def now(found: running_kernel.RunningKernel) -> dict[str, bool | None]:
     return {counterpart.contender: counterpart.now for counterpart in info.counterparts(found)}
 
 
@@ -139,7 +134,7 @@ def test_a_pointer_kernel_with_hvo_off(tmp_path: Path) -> None:
     assert found.struct_page.value.size_bytes == 64
     assert found.encoding == Found("pointer", f"compound_head in struct page: {in_btf}")
     assert found.memory_model == Found("SPARSEMEM_VMEMMAP", "CONFIG_SPARSEMEM_VMEMMAP=y in /proc/config.gz")
-    assert found.hvo == kernel.Hvo(
+    assert found.hvo == running_kernel.Hvo(
         Found(True, "CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP=y in /proc/config.gz"),
         Found("", "/proc/cmdline"),  # behind "--" it is init's
         Found(False, f"0 in /{SYSCTL}"),
@@ -304,7 +299,7 @@ def test_before_the_sysctl_the_command_line_decides(
 
 
 def test_of_an_empty_tree_nothing_is_known_and_each_says_why(tmp_path: Path) -> None:
-    found = kernel.describe(tmp_path)
+    found = running_kernel.describe(tmp_path)
     findings = [getattr(found, field.name) for field in dataclasses.fields(found)]
     findings += [getattr(found.hvo, field.name) for field in dataclasses.fields(found.hvo)]
     unknown = [finding for finding in findings if isinstance(finding, Found)]
@@ -336,7 +331,7 @@ def test_what_is_damaged_is_unknown(tmp_path: Path, name: str, data: bytes, says
 
 
 def check_report(root: Path) -> None:
-    found, where = kernel.describe(root), machine_of(root)
+    found, where = running_kernel.describe(root), machine_of(root)
     text = info.render(found, where)
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= info.COLUMNS
@@ -507,14 +502,14 @@ class TestThisKernel:
         """The real ones."""
 
     def test_it_is_described(self) -> None:
-        found = kernel.describe()
+        found = running_kernel.describe()
         assert found.release.value == os.uname().release
         assert found.base_page_bytes == os.sysconf("SC_PAGE_SIZE")
         check_report(Path("/"))
 
     @needs_btf
     def test_its_struct_page_has_one_of_the_words(self) -> None:
-        found = kernel.describe()
+        found = running_kernel.describe()
         assert found.word.value in ("compound_head", "compound_info")
         assert found.encoding.value in ("pointer", "mask")
         assert found.struct_page.value is not None
@@ -523,7 +518,7 @@ class TestThisKernel:
 
     @needs_btf
     def test_config_and_members_agree(self, tmp_path: Path) -> None:
-        by_config = kernel.describe()
+        by_config = running_kernel.describe()
         if by_config.config.value is None:
             pytest.skip(f"config {by_config.config.how}")
         by_members = describe(tmp_path, {BTF: Path("/", BTF).read_bytes()})

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pagebench import btf
 from pagebench.errors import PagebenchError
+from pagebench.host import btf
+from pagebench.host.files import ROOT
 
-ROOT = Path("/")
 BTF = "sys/kernel/btf/vmlinux"
 CONFIGS = ("proc/config.gz", "boot/config-{release}", "lib/modules/{release}/config")
 SYSCTL = "proc/sys/vm/hugetlb_optimize_vmemmap"
@@ -64,7 +64,7 @@ class Hvo:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class RunningKernel:
     """``word`` is the member of struct page that says what a tail's head is."""
 
     release: Found[str]
@@ -259,7 +259,7 @@ def _max_orders(zone: Found[btf.Struct], page: Found[btf.Struct], base: int) -> 
     return Found(buddy, f"free_area in struct zone in {zone.how}"), largest
 
 
-def describe(root: Path = ROOT) -> Kernel:
+def describe(root: Path = ROOT) -> RunningKernel:
     """Everything that there is to know of the running kernel."""
     release = _text(root, "proc/sys/kernel/osrelease")
     config = _config(root, release.value or os.uname().release)
@@ -271,7 +271,7 @@ def describe(root: Path = ROOT) -> Kernel:
     on = _on(compiled_in, parameter, root)
     size = page.value.size_bytes if page.value else 64  # as most are
     max_page_order, max_folio_order = _max_orders(zone, page, base)
-    return Kernel(
+    return RunningKernel(
         release=release,
         version=_text(root, "proc/sys/kernel/version"),
         compiler=_compiler(root),
