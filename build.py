@@ -16,14 +16,28 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from pagebench import compiler, revision  # noqa: E402  (the path has to be set first)
+from pagebench import names, tool  # noqa: E402  (the path has to be set first)
+from pagebench.variants import compiler  # noqa: E402
 
-# sizeof(struct page) that the variants are built for: what 64-bit configurations give.
-STRUCT_PAGES = (56, 64, 96)
+# Compiled against kernel trees and never into the extension.
+NOT_OURS = {"kernel_tree.c"}
 
 
 class BuildExt(build_ext):
-    """build_ext that emits the glue and compiles the variants by their own flags."""
+    """build_ext that finds the sources, emits the glue and compiles the variants by their own flags."""
+
+    def finalize_options(self):  # type: ignore[no-untyped-def]
+        """Find the sources: what stands in csrc/ is compiled, and all of it goes into an sdist."""
+        super().finalize_options()
+        for ext in self.extensions:
+            here = [path.relative_to(ROOT) for path in sorted((ROOT / "csrc").rglob("*.[ch]"))]
+            ours = [path for path in here if path.match("csrc/*.c") and path.name not in NOT_OURS]
+            ext.sources = [str(path) for path in ours]
+            ext.depends = [
+                "build.py",
+                *(str(Path(module.__file__).relative_to(ROOT)) for module in (names, tool, compiler)),
+                *(str(path) for path in here if path not in ours),
+            ]
 
     def build_extension(self, ext):  # type: ignore[no-untyped-def]
         """Emit the glue, compile the variants, then build as setuptools does."""
@@ -43,7 +57,7 @@ class BuildExt(build_ext):
         cc = shlex.split(os.environ.get("CC", "cc"))
         flags = compiler.variant_cflags(cc)
         for source in sorted((ROOT / "csrc" / "variants").glob("*.c")):
-            for size in STRUCT_PAGES:
+            for size in names.BUILT_IN_STRUCT_PAGES:
                 output = scratch / f"{source.stem}-{size}.o"
                 sized = [f"-DPB_STRUCT_PAGE={size}", f"-DPB_SUFFIX=_{size}"]
                 compiler.compile_object(cc, [*flags, *sized], source, output)
@@ -52,7 +66,7 @@ class BuildExt(build_ext):
         quote = '"{}"'.format
         ext.define_macros += [
             ("PB_CFLAGS", quote(" ".join(flags))),
-            ("PB_BUILT_COMMIT", quote(revision.describe(ROOT))),
+            ("PB_BUILT_COMMIT", quote(tool.checkout_commit(ROOT))),
         ]
         super().build_extension(ext)
 

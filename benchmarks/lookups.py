@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import asm, core, memmap, patterns, sampling
+from pagebench import asm, core, sampling
+from pagebench.memmap import folios, patterns
 
 FOOTPRINT_BYTES = 16 << 10
 LINE_BYTES = 64
@@ -33,7 +34,7 @@ class MeasuredTimer:
 
 def windows(order: int, rng: np.random.Generator) -> sampling.Windows:
     """Random lookups, a million, inside FOOTPRINT_BYTES of folios of one order."""
-    folio_map = memmap.FolioMap.uniform(order, FOOTPRINT_BYTES)
+    folio_map = folios.FolioMap.uniform(order, FOOTPRINT_BYTES)
     pattern = patterns.Pattern("random")
     pfns = patterns.draw(pattern, folio_map, FOOTPRINT_BYTES, sampling.WINDOW_LOOKUPS, rng)
     return sampling.Windows(folio_map, pfns)
@@ -46,7 +47,7 @@ def place(
     if asm.analyse(probe).immovable:
         return np.array([probe.run], np.uint64)
     stride = (len(probe.code) // LINE_BYTES + 2) * LINE_BYTES
-    arena = stack.enter_context(core.CodeArena(memmap.reserved_bytes(copies * stride, "4k")))
+    arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(copies * stride, "4k")))
     starts = stride * np.arange(copies) + rng.integers(LINE_BYTES, size=copies)
     runs = [arena.copy(probe, int(start)) for start in starts]
     arena.seal()

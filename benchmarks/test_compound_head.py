@@ -18,13 +18,14 @@ import pytest
 from lookups import FOOTPRINT_BYTES, MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, frames, names, sampling, variants
+from pagebench import asm, core, frames, names, sampling
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB
+from pagebench.variants import registry
 
-VARIANTS = [name for name in core.built_in_variants() if name != variants.CONTROL]
+VARIANTS = [name for name in core.built_in_variants() if name != names.CONTROL]
 # Those that leave struct pages as they were.
 TIMED_PROBES = ("lookup", "chain", "flags", "get")
 ORDERS = (0, 2, 9)
@@ -66,7 +67,7 @@ def sampled(request: pytest.FixtureRequest, clock: core.Clock, seed: int) -> Ite
         memory = stack.enter_context(core.Reservation(2 * MIB, 2 * MIB, "2m"))
         cases: dict[Case, Rounds | PagebenchError] = {}
         for probe, order, name in asked:
-            variant, base = variants.find(name), memory.base + slots[order, name]
+            variant, base = registry.find(name), memory.base + slots[order, name]
             core.populate(variant, base, lookups[order].folio_map.folios)
             runs = place(variant.probes[probe], COPIES, stack, rng)
             try:
@@ -89,7 +90,7 @@ def verify(
     """Look every pfn up through every copy; through lookup first, if the probe goes on to write to heads."""
     folio_map = lookups.folio_map
     pages, heads = (folio_map.offsets_of(pfns) for pfns in (folio_map.page_pfns, folio_map.page_heads))
-    expected = pages if variant.name == variants.IDENTITY else heads
+    expected = pages if variant.name == names.IDENTITY else heads
     first = [variant.probes["lookup"].run] if PROBES[probe].uses_head else []
     for run in (*first, *map(int, runs)):
         found = core.verify(run, base, pages, expected)
@@ -101,7 +102,7 @@ def heads_are_right(variant: core.Variant, rounds: Rounds) -> bool:
     """Whether every batch returned the head that geometry dictates."""
     pfns, got = rounds.last()
     folio_map = rounds.windows.folio_map
-    heads = pfns if variant.name == variants.IDENTITY else folio_map.heads_of(pfns)
+    heads = pfns if variant.name == names.IDENTITY else folio_map.heads_of(pfns)
     expected = folio_map.offsets_of(heads).astype(np.uint64) * np.uint64(core.OFFSET_UNIT)
     return bool(np.all(got - rounds.samples["base"][:, 1] == expected))
 
@@ -114,7 +115,7 @@ def test_compound_head(
     benchmark: BenchmarkFixture, probe: str, order: int, variant: str, sampled: Sampled, seed: int
 ) -> None:
     benchmark.group = f"{probe} order {order}"
-    timed, rounds = variants.find(variant), sampled.cases[probe, order, variant]
+    timed, rounds = registry.find(variant), sampled.cases[probe, order, variant]
     if isinstance(rounds, PagebenchError):
         raise rounds
     assert heads_are_right(timed, rounds), f"{variant} returned a wrong head while it was timed"

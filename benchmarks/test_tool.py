@@ -22,10 +22,12 @@ import pytest
 from lookups import MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, layout, names, options, plan, variants
+from pagebench import asm, core, names, options, plan
 from pagebench.host import machine, resources
-from pagebench.memmap import FolioMap
+from pagebench.memmap import memmaps
+from pagebench.memmap.folios import FolioMap
 from pagebench.units import KIB, MIB, format_size
+from pagebench.variants import registry
 
 ENCODINGS = ("pointer", "mask")
 POPULATED_BYTES = 128 * MIB
@@ -78,7 +80,7 @@ def populated(request: pytest.FixtureRequest, memory: core.Reservation, clock: c
     ]
     for _ in range(1 if request.config.getoption("benchmark_disable") else POPULATED_ROUNDS):
         for (order, encoding), times in took.items():
-            populate = partial(core.populate, variants.find(encoding), memory.base, folios[order])
+            populate = partial(core.populate, registry.find(encoding), memory.base, folios[order])
             times.append([seconds(work) for work in [populate, *memset]])
     return took
 
@@ -116,7 +118,7 @@ def test_encode(
     clock: core.Clock,
 ) -> None:
     benchmark.group = f"re-encode {format_size(size)}"
-    variant, folios = variants.find(encoding), FolioMap.uniform(order, size).folios
+    variant, folios = registry.find(encoding), FolioMap.uniform(order, size).folios
     core.populate(variant, memory.base, folios)
     benchmark.pedantic(
         core.encode, args=(variant, memory.base, folios), rounds=200, warmup_rounds=20, iterations=1
@@ -130,7 +132,7 @@ def test_encode(
 def test_identity_lookup(
     benchmark: BenchmarkFixture, memory: core.Reservation, clock: core.Clock, seed: int
 ) -> None:
-    identity, lookups = variants.find(variants.IDENTITY), windows(0, np.random.default_rng(seed))
+    identity, lookups = registry.find(names.IDENTITY), windows(0, np.random.default_rng(seed))
     core.populate(identity, memory.base, lookups.folio_map.folios)
     with ExitStack() as stack:
         runs = place(identity.probes["lookup"], PLACEMENTS, stack, np.random.default_rng(seed))
@@ -165,7 +167,7 @@ def quick_job(groups: int | None = None) -> Job:
     asked = options.Options(extent="quick", probes=QUICK_PROBES, cpu=cpu)
     the_plan = options.build(asked, levels, l3, resources.available_bytes())
     movable = {
-        f"{name} {probe}": not asm.analyse(variants.find(name).probes[probe]).immovable
+        f"{name} {probe}": not asm.analyse(registry.find(name).probes[probe]).immovable
         for name in the_plan.variant_names
         for probe in QUICK_PROBES
     }
@@ -229,10 +231,10 @@ def test_set_up(benchmark: BenchmarkFixture) -> None:
 def test_map_hvo(benchmark: BenchmarkFixture, name: str) -> None:
     """Mapping and populating the memmap of 8000 HVO'd hugepages, near vm.max_map_count."""
     folio_map = FolioMap.uniform(9, 8000 * (64 << 9))
-    variant = variants.find("fakehead" if name == "hvo" else "branchless")
+    variant = registry.find("fakehead" if name == "hvo" else "branchless")
 
     def make() -> None:
-        with layout.MappedMemmap(name, folio_map) as mapped:
+        with memmaps.MappedMemmap(name, folio_map) as mapped:
             mapped.write(variant, True)
 
     benchmark.pedantic(make, rounds=2)

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pagebench import core, variants
-from pagebench.memmap import FolioMap
-from pagebench.patterns import Pattern, draw
+from pagebench import core
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.patterns import Pattern, draw
 from pagebench.plan import Levels
 from pagebench.units import MIB
+from pagebench.variants import registry
 
 # A chain of loads whose every lookup waits for its line.
 CHASE = "pointer-select"
@@ -71,7 +72,7 @@ def measure_l3(cpu: int, l2_bytes: int, l3_reported: int) -> Calibration:
 
 def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
     clock = core.Clock()
-    variant = variants.find(CHASE)
+    variant = registry.find(CHASE)
     rng = np.random.default_rng(0)
     largest = min(AT_MOST, 2 * max(l3_reported, 4 * l2_bytes))
     latencies: list[tuple[int, float]] = []

@@ -128,16 +128,17 @@ def plot(args: argparse.Namespace) -> None:
 
 def asm(args: argparse.Namespace) -> None:
     """The machine code of a probe, of all variants or of kernel trees."""
-    from pagebench import asm, names, variants
+    from pagebench import asm, names
     from pagebench.probes import PROBES
     from pagebench.report import listing
+    from pagebench.variants import registry
 
     if args.probe not in PROBES:
         raise names.nearest(args.probe, PROBES, "probe")
-    objects = [one for name, tree in args.kernel for one in variants.of_tree(name, tree, args.kernel_cc)[0]]
-    table = {one.name: variants.load(one) for one in objects} or dict(variants.known())
+    objects = [one for name, tree in args.kernel for one in registry.of_tree(name, tree, args.kernel_cc)[0]]
+    table = {one.name: registry.load(one) for one in objects} or dict(registry.known())
     if args.variant:
-        table = {args.variant: variants.find(args.variant) if not objects else _pick(args.variant, table)}
+        table = {args.variant: registry.find(args.variant) if not objects else _pick(args.variant, table)}
     listings = {name: asm.analyse(variant.probes[args.probe]) for name, variant in table.items()}
     for name, variant in table.items():
         write(listing.render(variant, args.probe, listings[name]))
@@ -158,12 +159,13 @@ def align(args: argparse.Namespace) -> None:
     """The proofs of the memory models; 1 where one disagrees with the arithmetic."""
     import json
 
-    from pagebench import alignment, names
+    from pagebench import names, prove
+    from pagebench.memmap import models
     from pagebench.report import align
     from pagebench.units import format_size, parse_size
 
-    pages = {format_size(page.bytes): page for page in alignment.BASE_PAGES}
-    sizes = {str(size): size for size in alignment.STRUCT_PAGES}
+    pages = {format_size(page.bytes): page for page in models.BASE_PAGES}
+    sizes = {str(size): size for size in names.BUILT_IN_STRUCT_PAGES}
     chosen_pages = dict.fromkeys(format_size(parse_size(text)) for text in args.base_page or pages)
     chosen_sizes = dict.fromkeys(args.struct_page or sizes)
     for name in chosen_pages:
@@ -172,7 +174,7 @@ def align(args: argparse.Namespace) -> None:
     for name in chosen_sizes:
         if name not in sizes:
             raise names.nearest(name, sizes, "struct page")
-    proofs = alignment.prove(
+    proofs = prove.prove(
         [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
     )
     as_json = args.format == "json"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import alignment, core, plan, variants
+from pagebench import core, names, plan
 from pagebench.core import Closing
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
-from pagebench.layout import MappedMemmap
-from pagebench.memmap import FolioMap
+from pagebench.memmap import memmaps, models
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.memmaps import MappedMemmap, Memmap, PlainMemmap
 from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
@@ -33,29 +33,6 @@ class Placed:
     variant: core.Variant
     runs: npt.NDArray[np.uint64]
     base: int
-
-
-class Memmap(Protocol):
-    """A memmap at ``base`` that a variant can be asked to write."""
-
-    @property
-    def base(self) -> int:
-        """Its address."""
-
-    def write(self, variant: core.Variant, whole: bool) -> None:
-        """``whole`` struct pages, or only the words that set_compound_head() writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlainMemmap:
-    """A memmap in reserved memory, every page a frame of its own."""
-
-    base: int
-    folio_map: FolioMap
-
-    def write(self, variant: core.Variant, whole: bool) -> None:
-        """See Memmap."""
-        (core.populate if whole else core.encode)(variant, self.base, self.folio_map.folios)
 
 
 class Frames(Closing):
@@ -85,8 +62,8 @@ class Frames(Closing):
                 mapped = self._stack.enter_context(MappedMemmap(layout, folio_map))
                 self._memmaps[layout, backing, role] = mapped
             elif memory_model is not None:
-                model = alignment.find(memory_model)
-                placed = self._stack.enter_context(alignment.place(model, folio_map, backing=backing))
+                model = models.find(memory_model)
+                placed = self._stack.enter_context(memmaps.place(model, folio_map, backing=backing))
                 self._memmaps[layout, backing, role] = placed
         reserved = [place for place in places if place not in self._memmaps]
         for backing in sorted({backing for _, backing, _ in reserved}):
@@ -165,7 +142,7 @@ class Frames(Closing):
 
     def _expected(self, p: Placed, probe: str, pfns: Ints) -> core.Offsets:
         """Offsets of what lookups of these pfns have to return."""
-        identity = p.variant.name == variants.IDENTITY
+        identity = p.variant.name == names.IDENTITY
         if pfns is self.folio_map.page_pfns:  # every page, again and again: kept
             own, heads = self.folio_map.page_offsets, self.folio_map.head_offsets
         else:
@@ -202,7 +179,7 @@ class Frames(Closing):
         """Every page's _refcount and _mapcount, after one lookup of each pfn."""
         probe = PROBES[group.probe]
         # Where lookups arrive.  Aliases are read-only and nobody arrives there.
-        if p.variant.name == variants.IDENTITY and not probe.try_get:
+        if p.variant.name == names.IDENTITY and not probe.try_get:
             at, hits = np.arange(len(self.folio_map.page_pfns)), np.ones(len(before[0]), np.int64)
         else:
             at = np.flatnonzero(self.folio_map.page_heads == self.folio_map.page_pfns)

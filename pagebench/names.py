@@ -9,6 +9,41 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from pagebench.errors import PagebenchError
+from pagebench.units import MIB
+
+PAGE_SIZE = 4096
+
+LAYOUTS = {
+    "plain": "a frame of its own for each page of the memmap",
+    "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
+    "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
+}
+# Pages that a memmap is mapped from, in bytes: 2m is THP or hugetlb, memfd frame by frame.
+BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
+
+PATTERNS = {
+    "random": "any page, uniformly",
+    "heads": "head pages only, uniformly",
+    "tails": "tail pages only, uniformly; none at order 0",
+    "mixed": "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
+    "scan": "page after page by pfn, as a pfn walker does",
+    "zap": "a head, then its tails, folios in random order; none at order 0",
+    "slab": "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
+    "heads-aligned": "heads whose struct page starts a page: all that HVO could have made",
+    "heads-unaligned": "heads whose struct page does not; none from order 6 on",
+}
+
+# sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.
+BUILT_IN_STRUCT_PAGES = (64, 56, 96)
+# And that they can be compiled for: page.h lays out 56 bytes; no kernel's comes near 256.
+STRUCT_PAGES = range(56, 257, 8)
+
+# Harness only: the loop without a lookup, and the one-cycle positive control
+# with the variant that it is compared with.
+IDENTITY = "identity"
+CONTROL = "control"
+CONTROL_REFERENCE = "branchless"
+HARNESS = (IDENTITY, CONTROL)
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from pagebench import alignment, core, names, variants
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.layout import check_map_count, exists_at
-from pagebench.memmap import MAX_FOLIO_ORDER, PAGE_SIZE, check_fits, check_reach
-from pagebench.patterns import Pattern
+from pagebench.memmap import models
+from pagebench.memmap.folios import MAX_FOLIO_ORDER, check_fits, check_reach
+from pagebench.memmap.layouts import check_map_count, exists_at
+from pagebench.memmap.patterns import Pattern
+from pagebench.names import PAGE_SIZE
 from pagebench.plan import (
     Cell,
     Contender,
@@ -26,6 +28,7 @@ from pagebench.plan import (
 )
 from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB, parse_size
+from pagebench.variants import loaded, registry
 
 # The first is the reference.  Layouts stand where they exist: from order 7 on.
 DEFAULT_CONTENDERS = (
@@ -123,7 +126,7 @@ class Options:
     extent: str = "default"
     preset: str | None = None
     memory_model: str | None = None
-    objects: tuple[variants.Loaded, ...] = ()
+    objects: tuple[loaded.Loaded, ...] = ()
     processes: int | None = None
     rounds: int = DEFAULT_ROUNDS
     seed: int = 0
@@ -193,8 +196,8 @@ def _check_axes(grid: Grid) -> None:
 def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:
     contenders = [Contender.parse(text) for text in texts]
     for contender in contenders:
-        variants.find(contender.variant, options.struct_page_bytes, options.objects)
-        if contender.variant in variants.HARNESS:
+        registry.find(contender.variant, options.struct_page_bytes, options.objects)
+        if contender.variant in names.HARNESS:
             raise PagebenchError(
                 f"{contender.variant} belongs to the harness and runs in every group: name other contenders"
             )
@@ -215,10 +218,10 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
         backing = reference.backing if reference.layout == "plain" else "2m"
         return Cell(Contender(variant, "plain", backing), role, numbers[encoding_of])
 
-    cells.append(harness(variants.IDENTITY, "identity", reference.variant))
+    cells.append(harness(names.IDENTITY, "identity", reference.variant))
     if control:
-        cells.append(harness(variants.CONTROL_REFERENCE, "control-reference", variants.CONTROL_REFERENCE))
-        cells.append(harness(variants.CONTROL, "control", variants.CONTROL))
+        cells.append(harness(names.CONTROL_REFERENCE, "control-reference", names.CONTROL_REFERENCE))
+        cells.append(harness(names.CONTROL, "control", names.CONTROL))
         # A contender that is the same cell serves as well.
         twin = dataclasses.replace(cells[-2], role="contender")
         if twin in cells:
@@ -246,15 +249,15 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     memmaps that do not fit, and where nothing is left to measure.
     """
     if options.memory_model is not None:
-        alignment.find(options.memory_model)
+        models.find(options.memory_model)
     named = options.prepared().contenders if options.contenders is None else options.contenders
     contenders = _contenders(named, options)
     if not contenders:
         raise PagebenchError("no contenders: name at least one, as in --contenders pointer,mask")
-    known = variants.known(options.struct_page_bytes, options.objects)
+    known = registry.known(options.struct_page_bytes, options.objects)
     timed = {
         name: known[name]
-        for name in (*(c.variant for c in contenders), variants.CONTROL_REFERENCE, *variants.HARNESS)
+        for name in (*(c.variant for c in contenders), names.CONTROL_REFERENCE, *names.HARNESS)
     }
     groups: dict[tuple[Any, ...], Group] = {}
     missing: list[str] = []
@@ -278,7 +281,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             )
             if control:
                 control_at = key
-            cells = _cells(present, variants.encodings(timed, order), control)
+            cells = _cells(present, registry.encodings(timed, order), control)
             # What is re-encoded is the memmap, which is a folio's at least.
             memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
             shared = len({cell.encoding for cell in cells}) == 1 or memmap <= levels.shared_bytes
@@ -324,5 +327,5 @@ def _control_group(
     size = levels.l1_bytes // 2
     # Base pages have no tails for a memory model to misplace.
     order = 2 if options.memory_model is None else 0
-    cells = _cells([reference], variants.encodings(timed, order), control=True)
+    cells = _cells([reference], registry.encodings(timed, order), control=True)
     return Group(order, size, "random", "chain", "l1", True, cells, "control")

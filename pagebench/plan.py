@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pagebench import alignment, names, variants
+from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.layout import LAYOUTS, frame_map
-from pagebench.memmap import BACKING_BYTES, FolioMap, reserved_bytes
-from pagebench.patterns import Pattern
+from pagebench.memmap import arrangement, models
+from pagebench.memmap.folios import FolioMap, reserved_bytes
+from pagebench.memmap.layouts import frame_map
+from pagebench.memmap.patterns import Pattern
+from pagebench.names import BACKING_BYTES, LAYOUTS
 from pagebench.units import format_size
+from pagebench.variants import loaded
 
 LEVELS = ("l1", "l2", "l3", "dram")
 
@@ -132,7 +135,7 @@ class Plan:
     preset: str | None = None
     memory_model: str | None = None
     # Variants from elsewhere than the core.
-    objects: tuple[variants.Loaded, ...] = ()
+    objects: tuple[loaded.Loaded, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, contenders spelled out."""
@@ -152,7 +155,7 @@ class Plan:
             )
             for g in data["groups"]
         )
-        objects = tuple(variants.Loaded(**found) for found in data["objects"])
+        objects = tuple(loaded.Loaded(**found) for found in data["objects"])
         return cls(**{**data, "groups": groups, "levels": Levels(**data["levels"]), "objects": objects})
 
     @property
@@ -196,7 +199,7 @@ def folio_map(plan: Plan, group: Group) -> FolioMap:
     found = Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
     if plan.memory_model is None:
         return found
-    arranged = alignment.Arrangement(alignment.find(plan.memory_model), found, alignment.BASE_PAGES[0])
+    arranged = arrangement.Arrangement(models.find(plan.memory_model), found, models.BASE_PAGES[0])
     return dataclasses.replace(found, arrangement=arranged.page_offsets)
 
 

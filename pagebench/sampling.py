@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, patterns, plan
+from pagebench import core, plan
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
-from pagebench.layout import frame_map
-from pagebench.memmap import FolioMap
+from pagebench.memmap import patterns
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.layouts import frame_map
 from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]

@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pagebench import asm, calibrate, core, plan, results, runner, tool, variants
+from pagebench import asm, calibrate, core, plan, results, runner, tool
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
 from pagebench.options import DEFAULT_CONTENDERS, Options, build
 from pagebench.units import KIB, MIB
+from pagebench.variants import registry
+from pagebench.variants.loaded import Loaded
 
 DIRECTORY = Path("pagebench-results")
 # Where a machine does not say what caches it has.
@@ -36,25 +38,25 @@ class Extra:
     kernels: Sequence[tuple[str, Path]] = ()
     kernel_cc: str | None = None
 
-    def load(self, struct_page_bytes: int) -> tuple[tuple[variants.Loaded, ...], list[str]]:
+    def load(self, struct_page_bytes: int) -> tuple[tuple[Loaded, ...], list[str]]:
         """The variants, compiled, and the contenders that they suggest.
 
         Raises PagebenchError for what does not compile.
         """
-        loaded: list[variants.Loaded] = []
+        loaded: list[Loaded] = []
         contenders: list[str] = []
         for name, tree in self.kernels:
-            of_tree, sensible = variants.of_tree(name, tree, self.kernel_cc)
+            of_tree, sensible = registry.of_tree(name, tree, self.kernel_cc)
             loaded += of_tree
             contenders += sensible
         for cc in self.compilers:
-            found = variants.recompiled(cc, struct_page_bytes)
+            found = registry.recompiled(cc, struct_page_bytes)
             loaded += found
             # As each compiler likes it: those that are not pinned to a form.
             names = {one.inner: one.name for one in found}
             contenders += [name for inner in PLAIN for name in (inner, names[inner])]
         for name, file in self.own:
-            loaded.append(variants.users_own(name, file, struct_page_bytes))
+            loaded.append(registry.users_own(name, file, struct_page_bytes))
             contenders += [*(() if contenders else DEFAULT_CONTENDERS), name]
         return tuple(loaded), list(dict.fromkeys(contenders))
 
@@ -90,7 +92,7 @@ def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Se
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
     codes = _codes(draft)
-    built = variants.object_of(draft.struct_page_bytes)
+    built = registry.object_of(draft.struct_page_bytes)
     words = [*words, "--seed", str(options.seed)]
     header = {
         "tool": tool.identity(),
@@ -147,7 +149,7 @@ def resume(path: Path) -> Path:
 
 def _codes(the_plan: plan.Plan) -> dict[str, Any]:
     """What a report says of each variant that is timed."""
-    known = variants.known(the_plan.struct_page_bytes, the_plan.objects)
+    known = registry.known(the_plan.struct_page_bytes, the_plan.objects)
     return {name: _code(known[name], the_plan) for name in the_plan.variant_names}
 
 

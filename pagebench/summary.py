@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pagebench import names, stats, variants
+from pagebench import names, stats
 from pagebench.errors import PagebenchError
 from pagebench.plan import Group
 from pagebench.results import Block, Run
@@ -203,7 +203,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
                 aa[index] = compared
                 differences.append((row, compared, index))
             elif cell.role == "control":
-                twin = dataclasses.replace(cell.contender, variant=variants.CONTROL_REFERENCE)
+                twin = dataclasses.replace(cell.contender, variant=names.CONTROL_REFERENCE)
                 partner = next(i for i, c in enumerate(group.cells) if c.contender == twin)
                 control = _control(samples.compare(position, partner), group, len(blocks))
             elif position == 0:

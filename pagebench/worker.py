@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, memmap, patterns, plan, variants
+from pagebench import core, names, plan
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.frames import Frames, Placed
 from pagebench.host import machine, resources
+from pagebench.memmap import folios, patterns
 from pagebench.probes import PROBES
 from pagebench.sampling import WINDOW_LOOKUPS, GroupSampler, Windows, segments
+from pagebench.variants import registry
 
 # A core that slept is slow at first: 2.6 instead of 3.2 GHz were seen.
 SPIN_NS = 100_000_000
@@ -48,7 +50,7 @@ class Worker:
         self.counters: counters.Counters | None = None
         with suppress(OSError):  # no PMU, or not for us: the machine's description says so
             self.counters = stack.enter_context(counters.Counters())
-        known = variants.known(the_plan.struct_page_bytes, the_plan.objects)
+        known = registry.known(the_plan.struct_page_bytes, the_plan.objects)
         self.variants = {name: known[name] for name in the_plan.variant_names}
         self.regions = self._reserve(stack)
         self.obtained = {
@@ -67,11 +69,11 @@ class Worker:
     def _reserve(self, stack: ExitStack) -> dict[plan.Place, core.Reservation]:
         """All memory at once, reused by group after group: what is freed may go back to the host."""
         sizes = plan.region_sizes(self.plan)
-        memmap.check_fits(sum(sizes.values()), resources.available_bytes())
-        alignment = max(memmap.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
+        folios.check_fits(sum(sizes.values()), resources.available_bytes())
+        alignment = max(folios.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
             place: stack.enter_context(
-                core.Reservation(size, max(memmap.BACKING_BYTES[place[1]], alignment), place[1])
+                core.Reservation(size, max(names.BACKING_BYTES[place[1]], alignment), place[1])
             )
             for place, size in sorted(sizes.items())
         }
@@ -100,7 +102,7 @@ class Worker:
             starts[index] = used + rng.integers(LINE_BYTES)
             end = int(starts[index]) + len(probes[copies[index]].code)
             used = -(-end // LINE_BYTES) * LINE_BYTES
-        arena = stack.enter_context(core.CodeArena(memmap.reserved_bytes(used, "4k")))
+        arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(used, "4k")))
         runs = [arena.copy(probes[loop], int(start)) for loop, start in zip(copies, starts, strict=True)]
         arena.seal()
         for loop, run in zip(copies, runs, strict=True):
@@ -124,7 +126,7 @@ class Worker:
             self._frames = key, made
         return self._frames[1]
 
-    def windows(self, group: plan.Group, folio_map: memmap.FolioMap) -> Windows:
+    def windows(self, group: plan.Group, folio_map: folios.FolioMap) -> Windows:
         """The pattern's lookups; probes of one memmap and pattern go on in one."""
         key = (*memmap_key(group), group.pattern)
         if self._windows is None or self._windows[0] != key:

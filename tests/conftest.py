@@ -13,11 +13,12 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pagebench import core, memmap, options, plan, sampling
+from pagebench import core, names, options, plan, sampling
 from pagebench.frames import Frames, Placed
 from pagebench.host import machine
-from pagebench.memmap import FolioMap
-from pagebench.patterns import Pattern
+from pagebench.memmap import folios
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.patterns import Pattern
 from pagebench.units import KIB, MIB
 
 # Tests share the machine with measurements: no example is too slow.
@@ -93,8 +94,8 @@ def place() -> Iterator[Callable[..., Placement]]:
             regions = {}
             for at in plan.places_of(group):
                 if at[1] != "memfd":
-                    size = memmap.reserved_bytes(folio_map.bytes, at[1])
-                    alignment = max(memmap.BACKING_BYTES[at[1]], folio_map.alignment)
+                    size = folios.reserved_bytes(folio_map.bytes, at[1])
+                    alignment = max(names.BACKING_BYTES[at[1]], folio_map.alignment)
                     regions[at] = stack.enter_context(core.Reservation(size, alignment, at[1]))
             frames = stack.enter_context(Frames(group, folio_map, regions, np.random.default_rng(seed)))
             cells = []

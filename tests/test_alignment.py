@@ -14,12 +14,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.text import Annotation
 
-from pagebench import alignment, cli, core, variants
-from pagebench.alignment import BASE_PAGES, MODELS, NO_FOLIO, OK, WRONG, BasePage, Model, Proof
+from pagebench import cli, core, names, prove
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
-from pagebench.memmap import FolioMap
+from pagebench.memmap import memmaps, models
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.models import BASE_PAGES, MODELS, NO_FOLIO, OK, WRONG, BasePage, Model
+from pagebench.prove import Proof
 from pagebench.report import align
+from pagebench.variants import registry
 
 FOUR_K, SIXTEEN_K, SIXTY_FOUR_K = BASE_PAGES
 # The highest order the mask is safe for, 64-byte struct pages, 4 KiB pages.  Its 24 for
@@ -58,13 +61,13 @@ flatmem-aligned       256M   256M  0-22   -      -       22  pointer  mask
 @pytest.fixture(scope="module")
 def proofs() -> list[Proof]:
     """4 KiB pages and 64-byte struct pages, all orders."""
-    return alignment.prove([FOUR_K], [64])
+    return prove.prove([FOUR_K], [64])
 
 
 @pytest.fixture(scope="module")
 def few() -> list[Proof]:
     """All base and struct pages, low orders."""
-    return alignment.prove(max_order=10)
+    return prove.prove(max_order=10)
 
 
 def model_of(promise: int, sectioned: bool = False) -> Model:
@@ -83,13 +86,13 @@ def folio_maps(draw: st.DrawFn, struct_page_bytes: int, largest: int) -> FolioMa
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[int, FolioMap, bool]:
-    size = draw(st.sampled_from(alignment.STRUCT_PAGES))
+    size = draw(st.sampled_from(names.BUILT_IN_STRUCT_PAGES))
     sectioned = draw(st.booleans())
     promise = 1 << draw(st.integers(3 if size == 56 else 5 if size == 96 else 6, 16))
     return promise, folio_maps(draw, size, SMALL.pfn_section_shift if sectioned else 9), sectioned
 
 
-def looked_up(placed: alignment.Placed, variant: core.Variant) -> int:
+def looked_up(placed: memmaps.ModelMemmap, variant: core.Variant) -> int:
     """Wrong lookups, over the offsets that a run would use."""
     folio_map = placed.folio_map
     pages, heads = (
@@ -99,7 +102,7 @@ def looked_up(placed: alignment.Placed, variant: core.Variant) -> int:
     return core.verify(variant.probes["lookup"].run, placed.base, pages, heads).wrong
 
 
-def wrong_by_brute_force(placed: alignment.Placed) -> int:
+def wrong_by_brute_force(placed: memmaps.ModelMemmap) -> int:
     """The tails whose address, masked, is not their head's."""
     folio_map = placed.folio_map
     if folio_map.struct_page_bytes & (folio_map.struct_page_bytes - 1):
@@ -120,8 +123,8 @@ def wrong_by_brute_force(placed: alignment.Placed) -> int:
 @example((4096, FolioMap.of(64, [(0, 4), (16, 4), (32, 4)]), True))
 def test_wrong_lookups_are_those_of_brute_force(case: tuple[int, FolioMap, bool]) -> None:
     promise, folio_map, sectioned = case
-    variant = variants.find("mask", folio_map.struct_page_bytes)
-    with alignment.place(model_of(promise, sectioned), folio_map, SMALL) as placed:
+    variant = registry.find("mask", folio_map.struct_page_bytes)
+    with memmaps.place(model_of(promise, sectioned), folio_map, SMALL) as placed:
         placed.write(variant, True)
         assert looked_up(placed, variant) == wrong_by_brute_force(placed)
 
@@ -129,9 +132,9 @@ def test_wrong_lookups_are_those_of_brute_force(case: tuple[int, FolioMap, bool]
 @given(st.integers(6, 16), st.integers(0, 12))
 def test_the_mask_is_safe_exactly_up_to_the_promise(promise: int, order: int) -> None:
     folio_map = FolioMap.uniform(order, 3 * 64 << order)
-    with alignment.place(model_of(1 << promise), folio_map) as placed:
+    with memmaps.place(model_of(1 << promise), folio_map) as placed:
         for name in ("mask", "branchless"):
-            variant = variants.find(name)
+            variant = registry.find(name)
             placed.write(variant, True)
             wrong = looked_up(placed, variant)
             assert (wrong == 0) == (64 << order <= 1 << promise or order == 0)
@@ -142,7 +145,7 @@ def test_the_mask_is_safe_exactly_up_to_the_promise(promise: int, order: int) ->
 def test_memmaps_have_the_promised_alignment_and_no_more(case: tuple[int, FolioMap, bool]) -> None:
     promise, folio_map, sectioned = case
     size, pages = folio_map.struct_page_bytes, 1 << SMALL.pfn_section_shift
-    with alignment.place(model_of(promise, sectioned), folio_map, SMALL) as placed:
+    with memmaps.place(model_of(promise, sectioned), folio_map, SMALL) as placed:
         assert placed.promised_bytes == placed.obtained_bytes == promise
         end = folio_map.bytes // size
         firsts = np.arange(0, end, pages if sectioned else end)
@@ -157,33 +160,33 @@ def test_memmaps_have_the_promised_alignment_and_no_more(case: tuple[int, FolioM
 
 def test_memory_is_backed_as_asked_and_only_as_written() -> None:
     folio_map = FolioMap.uniform(9, 4 << 20)
-    with alignment.place(alignment.find("vmemmap"), folio_map, backing="4k") as placed:
+    with memmaps.place(models.find("vmemmap"), folio_map, backing="4k") as placed:
         assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": 0, "2m": 0}
-        placed.write(variants.find("pointer"), True)
+        placed.write(registry.find("pointer"), True)
         assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": folio_map.bytes, "2m": 0}
     placed.close()
 
 
 def test_a_folio_across_sections_is_refused() -> None:
-    model = alignment.find("sparsemem")
-    with alignment.place(model, FolioMap.uniform(15, 0)) as placed:
+    model = models.find("sparsemem")
+    with memmaps.place(model, FolioMap.uniform(15, 0)) as placed:
         assert len(placed.folios) == 1
     with pytest.raises(PagebenchError, match="sparsemem has no folio above order 15 with 4K pages"):
-        alignment.place(model, FolioMap.uniform(16, 0))
+        memmaps.place(model, FolioMap.uniform(16, 0))
     with pytest.raises(PagebenchError, match="did you mean 'sparsemem'"):
-        alignment.find("sparsmem")
+        models.find("sparsmem")
 
 
 def test_a_memmap_beyond_offsets_or_addresses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PagebenchError, match="beyond 32G"):
-        alignment.place(model_of(1 << 34, True), FolioMap.of(64, [(0, 0), (16, 0)]), SMALL)
+        memmaps.place(model_of(1 << 34, True), FolioMap.of(64, [(0, 0), (16, 0)]), SMALL)
 
     def none(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(alignment.mmap, "mmap", none)
+    monkeypatch.setattr(memmaps.mmap, "mmap", none)
     with pytest.raises(PagebenchError, match=r"vmemmap needs 2\.0G of address space"):
-        alignment.place(alignment.find("vmemmap"), FolioMap.uniform(0, 4096))
+        memmaps.place(models.find("vmemmap"), FolioMap.uniform(0, 4096))
 
 
 def test_base_pages_are_the_kernels() -> None:
@@ -206,15 +209,15 @@ def test_promises_are_those_of_the_facts() -> None:
         "flatmem-aligned": [256 << 20, 64 << 20, 16 << 20],
     }
     # 56 << 15 is 7 << 18: what divides every multiple of it is 1 << 18.
-    assert alignment.find("sparsemem-boot").promised(FOUR_K, 56) == 1 << 18
+    assert models.find("sparsemem-boot").promised(FOUR_K, 56) == 1 << 18
 
 
 def test_only_powers_of_two_have_a_mask() -> None:
-    for size in alignment.STRUCT_PAGES:
-        numbers = variants.encodings(
-            {name: variants.find(name, size) for name in ("pointer", "mask", "branchless")}, 2
+    for size in names.BUILT_IN_STRUCT_PAGES:
+        numbers = registry.encodings(
+            {name: registry.find(name, size) for name in ("pointer", "mask", "branchless")}, 2
         )
-        assert (numbers["mask"] != numbers["pointer"]) == alignment.has_mask(size) == (size == 64)
+        assert (numbers["mask"] != numbers["pointer"]) == models.has_mask(size) == (size == 64)
         assert numbers["mask"] == numbers["branchless"]
 
 
@@ -258,8 +261,8 @@ def test_the_pointer_needs_no_alignment(few: list[Proof]) -> None:
 
 def test_a_wrong_head_alone_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = {"tails": 1, "wrong_tails": 0, "heads": 1, "wrong_heads": 1}
-    monkeypatch.setattr(alignment, "_look_up", lambda *_: looked)
-    found = alignment.prove([SIXTEEN_K], [64], 0)
+    monkeypatch.setattr(prove, "_look_up", lambda *_: looked)
+    found = prove.prove([SIXTEEN_K], [64], 0)
     assert {proof.found for proof in found} == {WRONG}
     assert "vmemmap order 0, 1 of 1 wrong" in align.render(found)
     assert align.rows_of(found)[0].highest_safe_order is None
@@ -318,14 +321,14 @@ def test_cli_json_has_every_model_and_order(capsys: pytest.CaptureFixture[str]) 
 def test_cli_exits_1_where_proof_and_arithmetic_disagree(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = alignment.arithmetic
+    real = models.arithmetic
 
     def planted(model: Model, page: BasePage, struct_page_bytes: int, order: int) -> str:
         if (model.name, page, struct_page_bytes, order) == ("flatmem", FOUR_K, 64, 2):
             return OK
         return real(model, page, struct_page_bytes, order)
 
-    monkeypatch.setattr(alignment, "arithmetic", planted)
+    monkeypatch.setattr(prove, "arithmetic", planted)
     assert cli.main(["align", "--max-order", "3", "--no-plots", "--format", form]) == 1
     out, err = capsys.readouterr()
     where = "flatmem, order 2, base page 4K, struct page 64 bytes: found 'wrong', expected 'ok'"
@@ -341,7 +344,7 @@ def test_cli_refuses_what_does_not_fit_with_both_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(resources, "available_bytes", lambda: 300 << 20)
-    monkeypatch.setattr(alignment.mmap, "mmap", lambda *_: pytest.fail("allocated"))
+    monkeypatch.setattr(memmaps.mmap, "mmap", lambda *_: pytest.fail("allocated"))
     assert cli.main(["align", "--struct-page", "64"]) == 2
     assert "need 304M and 300M of memory are free" in capsys.readouterr().err
 

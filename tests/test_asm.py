@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pagebench import asm, compiler, core
+from pagebench import asm, core
 from pagebench.errors import PagebenchError
+from pagebench.names import BUILT_IN_STRUCT_PAGES
 from pagebench.report import listing as report
+from pagebench.variants import compiler
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
-STRUCT_PAGES = (56, 64, 96)
 # Those of one lookup: gup has two with an atomic between, try_get and prep none.
 PROBES = ("lookup", "chain", "flags", "get", "zap")
 
@@ -92,7 +93,7 @@ def check_variant(name: str, struct_page_bytes: int, listing: asm.Listing) -> No
         assert not jumps
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 @pytest.mark.parametrize("probe_name", PROBES)
 def test_built_in_variants_are_what_they_are_called(struct_page_bytes: int, probe_name: str) -> None:
     variants = core.built_in_variants(struct_page_bytes)
@@ -101,7 +102,7 @@ def test_built_in_variants_are_what_they_are_called(struct_page_bytes: int, prob
         check_variant(name, struct_page_bytes, asm.analyse(variant.probes[probe_name]))
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) -> None:
     for one in lookups(core.built_in_variants(struct_page_bytes)["fakehead"]):
         listing = asm.analyse(one)
@@ -111,13 +112,13 @@ def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) ->
         assert all(i.offset < loads[0] for i in listing.instructions if i.tail_test)
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_probes_without_a_lookup_have_no_form(struct_page_bytes: int) -> None:
     for variant in core.built_in_variants(struct_page_bytes).values():
         assert {asm.analyse(variant.probes[name]).form for name in ("try_get", "prep")} == {"none"}
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_gup_looks_up_twice(struct_page_bytes: int) -> None:
     for name, variant in core.built_in_variants(struct_page_bytes).items():
         once, twice = (asm.analyse(variant.probes[probe_name]) for probe_name in ("lookup", "gup"))
@@ -150,7 +151,7 @@ def test_an_arm_behind_the_return_is_the_variants() -> None:
         assert instructions[-1].mnemonic in {"jmp", "b"}
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES)
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_the_harness_is_the_same_around_every_variant(struct_page_bytes: int) -> None:
     shapes = {}
     for probe_name in PROBES:
@@ -421,7 +422,7 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
             yield probe(code, (where[0], where[1]), name)
 
 
-@pytest.mark.parametrize("struct_page_bytes", STRUCT_PAGES[:2])
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES[:2])
 @pytest.mark.parametrize("name", COMPILERS)
 def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> None:
     cc, machine, needs = COMPILERS[name]

@@ -13,8 +13,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from pagebench import compiled, compiler, core, memmap, variants
+from pagebench import core, names
 from pagebench.errors import PagebenchError
+from pagebench.memmap import folios
+from pagebench.variants import cache, compiled, compiler, registry
 
 POINTER = """\
 static inline struct page *compound_head(const struct page *page)
@@ -62,12 +64,12 @@ def compilations(notes: Path) -> int:
 
 def wrong_lookups(variant: core.Variant, order: int) -> int:
     """How many lookups of every page of three folios go wrong, over all probes that look up."""
-    folio_map = memmap.FolioMap.uniform(
+    folio_map = folios.FolioMap.uniform(
         order, 3 * (variant.struct_page_bytes << order), variant.struct_page_bytes
     )
     pages = folio_map.page_pfns
-    heads = pages if variant.name == variants.IDENTITY else folio_map.heads_of(pages)
-    size = memmap.reserved_bytes(folio_map.bytes, "4k")
+    heads = pages if variant.name == names.IDENTITY else folio_map.heads_of(pages)
+    size = folios.reserved_bytes(folio_map.bytes, "4k")
     with core.Reservation(size, folio_map.alignment, "4k") as memory:
         core.populate(variant, memory.base, folio_map.folios)
         return sum(
@@ -97,7 +99,7 @@ class TestStructPages:
 
     @pytest.mark.parametrize("size", [72, 80, 128])
     def test_the_mask_is_for_powers_of_two(self, size: int) -> None:
-        numbers = variants.encodings(core.load_variants(compiled.built_in(size)), 2)
+        numbers = registry.encodings(core.load_variants(compiled.built_in(size)), 2)
         assert (numbers["mask"] == numbers["pointer"]) == (size != 128)
         assert numbers["mask"] == numbers["mask-branch"] == numbers["mask-select"] == numbers["branchless"]
         assert numbers["pointer"] == numbers["fakehead"]
@@ -158,7 +160,7 @@ class TestObjects:
         assert machine_code(both["gcc"]["fakehead"]) != machine_code(both["clang"]["fakehead"])
         # One memmap serves both: the encoding is the source's, not the compiler's.
         pair = {f"{cc} {name}": both[cc][name] for cc in both for name in ("pointer", "mask")}
-        numbers = variants.encodings(pair, 2)
+        numbers = registry.encodings(pair, 2)
         assert numbers["gcc pointer"] == numbers["clang pointer"] != numbers["gcc mask"]
         assert numbers["gcc mask"] == numbers["clang mask"]
 
@@ -200,7 +202,7 @@ class TestUserVariant:
         assert (variant.name, variant.commit, variant.version) == (name, "", "")
         assert variant.subject == "user's own, mine.c"
         assert all(wrong_lookups(variant, order) == 0 for order in range(10))
-        assert variants.encodings({name: variant, **core.built_in_variants(64)}, 2)["pointer"] == 0
+        assert registry.encodings({name: variant, **core.built_in_variants(64)}, 2)["pointer"] == 0
 
     def test_compiled_as_the_built_in_ones(self, mine: Path) -> None:
         lines = (compiler.sources() / "variants" / "mask-select.c").read_text().splitlines(True)
@@ -359,9 +361,9 @@ class TestCache:
         monkeypatch.setenv("HOME", str(tmp_path))
         for value in ("", "relative"):
             monkeypatch.setenv("XDG_CACHE_HOME", value)
-            assert compiled.cache_directory() == tmp_path / ".cache" / "pagebench"
+            assert cache.directory() == tmp_path / ".cache" / "pagebench"
         monkeypatch.delenv("XDG_CACHE_HOME")
-        assert compiled.cache_directory() == tmp_path / ".cache" / "pagebench"
+        assert cache.directory() == tmp_path / ".cache" / "pagebench"
 
     def test_not_writable(self, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(mine))  # a file: nothing can be made in it

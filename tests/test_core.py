@@ -20,12 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import compiler, core
+from pagebench import core
 from pagebench.host import resources
+from pagebench.names import BUILT_IN_STRUCT_PAGES
+from pagebench.variants import compiler
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-STRUCT_PAGES = (56, 64, 96)
 MIB = 1 << 20
 # Positive for the C library, yet beyond any address space: refused whatever vm.overcommit_memory says.
 TOO_MUCH = 1 << 62
@@ -96,7 +97,7 @@ class Drivers:
         flags = compiler.variant_cflags([cc], target)
         objects = []
         for source in sorted((CSRC / "variants").glob("*.c")):
-            for size in STRUCT_PAGES:
+            for size in BUILT_IN_STRUCT_PAGES:
                 objects.append(self.scratch / f"{source.stem}-{size}-{cc}.o")
                 sized = [f"-DPB_STRUCT_PAGE={size}", f"-DPB_SUFFIX=_{size}"]
                 compiler.compile_object([cc], [*flags, *self.STRICT, *sized], source, objects[-1])
@@ -151,7 +152,7 @@ def test_driver(build: Build, drivers: Drivers) -> None:
         env=os.environ | build.environment,
     )
     assert not done.returncode, done.stdout + done.stderr
-    names = {f"{v.stem}/{size}" for v in (CSRC / "variants").glob("*.c") for size in STRUCT_PAGES}
+    names = {f"{v.stem}/{size}" for v in (CSRC / "variants").glob("*.c") for size in BUILT_IN_STRUCT_PAGES}
     found = re.search(r"^(\d+) variants: (.*)$", done.stdout, re.MULTILINE)
     assert found
     assert (int(found[1]), set(found[2].split())) == (len(names), names)
@@ -332,7 +333,7 @@ LOOKING = sorted(set(core.built_in_variants()) - {"identity"})
 
 @given(
     name=st.sampled_from(LOOKING),
-    size=st.sampled_from(STRUCT_PAGES),
+    size=st.sampled_from(BUILT_IN_STRUCT_PAGES),
     probe=st.sampled_from(["lookup", "chain", "flags"]),
     order=st.integers(1, 9),
     data=st.data(),

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from conftest import Placement
 
-from pagebench import core, frames, plan, variants
+from pagebench import core, names, plan
 from pagebench.errors import PagebenchError
-from pagebench.layout import exists_at
-from pagebench.memmap import FolioMap
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.layouts import exists_at
 from pagebench.plan import Cell, Contender, Group
 from pagebench.probes import PROBES
 from pagebench.units import KIB
+from pagebench.variants import registry
 
 Place = Callable[..., Placement]
 NAMES = sorted(core.built_in_variants())
@@ -34,7 +35,7 @@ def group_of(
     probe: str = "lookup",
     footprint: int = 64 * KIB,
 ) -> Group:
-    numbers = variants.encodings(core.built_in_variants(size), order)
+    numbers = registry.encodings(core.built_in_variants(size), order)
     cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
     cells.append(dataclasses.replace(cells[0], role="aa"))
     return Group(order, footprint, "random", probe, "l2", shared, tuple(cells))
@@ -54,7 +55,7 @@ def test_every_variant_finds_every_head(place: Place, order: int, size: int, sha
     for p in placement.placed:
         placement.frames.encode([p])
         pfns = found.page_pfns[:: max(1, len(found.page_pfns) // 97)]
-        heads = pfns if p.variant.name == variants.IDENTITY else pfns >> order << order
+        heads = pfns if p.variant.name == names.IDENTITY else pfns >> order << order
         expected = p.base + heads * size
         assert placement.frames.expected(p, "lookup", pfns).tolist() == expected.tolist()
         for pfn, head in zip(pfns[:5], expected, strict=False):
@@ -82,7 +83,7 @@ def test_layouts_are_judged_by_lookups(place: Place, layout: str, right: set[str
     assert exists_at(layout, 9, 64)
     found = set()
     for name in NAMES:
-        if name == variants.IDENTITY:
+        if name == names.IDENTITY:
             continue
         placement = place(group_of([Contender(name, layout, "memfd")], 9, footprint=128 * KIB))
         try:
@@ -143,7 +144,7 @@ def test_a_mask_in_a_memmap_off_its_alignment_is_found_wrong(place: Place, name:
     placement = place(group)
     good = placement.folio_map
     with core.Reservation(good.bytes + 4096, 64 * KIB, "4k") as memory:
-        shifted = frames.PlainMemmap(memory.base + 4096, good)
+        shifted = memory.PlainMemmap(memory.base + 4096, good)
         p = dataclasses.replace(placement.placed[0], base=shifted.base)
         shifted.write(p.variant, True)
         placement.frames._encoded[p.base] = p.cell.encoding
@@ -154,7 +155,7 @@ def test_a_mask_in_a_memmap_off_its_alignment_is_found_wrong(place: Place, name:
 def test_a_pointer_does_not_care_for_alignment(place: Place) -> None:
     placement = place(group_of([Contender("pointer", backing="4k")], 9))
     with core.Reservation(placement.folio_map.bytes + 4096, 64 * KIB, "4k") as memory:
-        shifted = frames.PlainMemmap(memory.base + 4096, placement.folio_map)
+        shifted = memory.PlainMemmap(memory.base + 4096, placement.folio_map)
         p = dataclasses.replace(placement.placed[0], base=shifted.base)
         shifted.write(p.variant, True)
         placement.frames._encoded[p.base] = p.cell.encoding

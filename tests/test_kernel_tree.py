@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pagebench import asm, compiled, compiler, core, kernel_build, kernel_tree
+from pagebench import asm, core
 from pagebench.errors import PagebenchError
-from pagebench.jump_table import ENTRY, SECTION, Image
-from pagebench.layout import MappedMemmap
-from pagebench.memmap import FolioMap
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.memmaps import MappedMemmap
 from pagebench.probes import PROBES
+from pagebench.variants import compiled, compiler
+from pagebench.variants.kernel import build, compilation, tree
+from pagebench.variants.kernel.jump_table import ENTRY, SECTION, Image
 
 HEADERS = Path(os.environ.get("PAGEBENCH_KERNEL_HEADERS") or Path.home() / ".cache/pagebench/kernel-headers")
 POINTER, MASK = ("v6.1", "v6.12"), ("v7",)
@@ -46,11 +48,11 @@ def tree_of(name: str) -> Path:
 @pytest.fixture
 def no_kbuild(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The compiler is called directly, and nothing is found that kbuild made."""
-    monkeypatch.setattr(kernel_build, "by_kbuild", lambda *arguments: "not in this test")
+    monkeypatch.setattr(compilation, "by_kbuild", lambda *arguments: "not in this test")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "direct"))
 
 
-def variant_of(built: kernel_tree.Built) -> core.Variant:
+def variant_of(built: build.Built) -> core.Variant:
     ((name, variant),) = core.load_variants(built.path).items()
     assert name == built.name
     return variant
@@ -159,7 +161,7 @@ class TestHeads:
     @pytest.mark.parametrize("order", [1, 7, 9])
     @pytest.mark.parametrize("name", POINTER)
     def test_the_key_serves_hvo(self, name: str, order: int) -> None:
-        off, on = map(variant_of, kernel_tree.build("old", tree_of(name)))
+        off, on = map(variant_of, build.build("old", tree_of(name)))
         assert (off.name, on.name) == ("old", "old+key")
         assert wrong_anywhere(off, "plain", order) == []
         assert wrong_anywhere(on, "plain", order) == []
@@ -172,7 +174,7 @@ class TestHeads:
     @pytest.mark.parametrize("order", [1, 7, 9])
     @pytest.mark.parametrize("name", MASK)
     def test_the_mask_serves_shared_tails(self, name: str, order: int) -> None:
-        (new,) = map(variant_of, kernel_tree.build("new", tree_of(name)))
+        (new,) = map(variant_of, build.build("new", tree_of(name)))
         assert wrong_anywhere(new, "plain", order) == []
         if order >= 7:
             assert wrong_anywhere(new, "hvo-shared", order) == []
@@ -180,7 +182,7 @@ class TestHeads:
 
     def test_what_is_said_of_them(self) -> None:
         for name, encoding in (("v6.1", "pointer"), ("v6.12", "pointer"), ("v7", "mask")):
-            for built in kernel_tree.build("k", tree_of(name)):
+            for built in build.build("k", tree_of(name)):
                 variant = variant_of(built)
                 assert (built.encoding, built.release) == (encoding, variant.version)
                 assert variant.version.startswith(name[1:])
@@ -194,7 +196,7 @@ class TestMachineCode:
     @pytest.mark.parametrize("name", TREES)
     def test_forms(self, name: str) -> None:
         form = "arith" if name in MASK else "branch"
-        for built in kernel_tree.build("k", tree_of(name)):
+        for built in build.build("k", tree_of(name)):
             for probe in variant_of(built).probes.values():
                 expected = "none" if PROBES[probe.name].try_get or PROBES[probe.name].writes_tails else form
                 listing = asm.analyse(probe)
@@ -203,7 +205,7 @@ class TestMachineCode:
 
     @pytest.mark.parametrize("name", POINTER)
     def test_the_key_is_a_jump_over_a_nop(self, name: str) -> None:
-        first, second = kernel_tree.build("k", tree_of(name))
+        first, second = build.build("k", tree_of(name))
         off, on = variant_of(first), variant_of(second)
         # lookup, chain, flags, get, zap, try_get; gup has two.
         assert first.branches == second.branches == 8
@@ -217,16 +219,16 @@ class TestMachineCode:
         assert any("0xfff" in i for i in instructions(on)["lookup"])
 
     def test_without_a_key_there_is_one_variant(self) -> None:
-        (built,) = kernel_tree.build("k", tree_of("v7"))
+        (built,) = build.build("k", tree_of("v7"))
         assert (built.key, built.branches) == ("", 0)
 
     @pytest.mark.parametrize("name", TREES)
     def test_kbuild_and_the_compiler_alone_make_the_same(
         self, name: str, request: pytest.FixtureRequest
     ) -> None:
-        either = [instructions(variant_of(built)) for built in kernel_tree.build("k", tree_of(name))]
+        either = [instructions(variant_of(built)) for built in build.build("k", tree_of(name))]
         request.getfixturevalue("no_kbuild")
-        direct = kernel_tree.build("k", tree_of(name))
+        direct = build.build("k", tree_of(name))
         assert {(built.how, built.why) for built in direct} == {("direct", "not in this test")}
         assert [instructions(variant_of(built)) for built in direct] == either
 
@@ -234,12 +236,12 @@ class TestMachineCode:
     def test_prologues_and_thunks_do_not_change_it(
         self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        without = kernel_tree.build("k", tree_of(name))
+        without = build.build("k", tree_of(name))
         if without[0].how != "kbuild":
             pytest.skip(f"kbuild does not run here: {without[0].why}")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setattr(kernel_build, "KBUILD", "obj-m := probe.o kernel_tree.o\nccflags-y := {flags}\n")
-        as_is = kernel_tree.build("k", tree_of(name))
+        monkeypatch.setattr(compilation, "KBUILD", "obj-m := probe.o kernel_tree.o\nccflags-y := {flags}\n")
+        as_is = build.build("k", tree_of(name))
         for one, other in zip(without, as_is, strict=True):
             assert "call" in asm.analyse(variant_of(other).probes["lookup"]).immovable
             assert {"__fentry__", "__x86_return_thunk"} <= defined(other.path)
@@ -250,7 +252,7 @@ class TestMachineCode:
     @needs_clang
     @pytest.mark.parametrize("name", TREES)
     def test_another_compiler(self, name: str) -> None:
-        for built in kernel_tree.build("k", tree_of(name), "clang"):
+        for built in build.build("k", tree_of(name), "clang"):
             variant = variant_of(built)
             assert "clang" in built.compiler.lower()
             assert wrong_anywhere(variant, "plain", 9) == []
@@ -276,7 +278,7 @@ class TestJumpTable:
 
     @pytest.fixture
     def image(self) -> Image:
-        return Image.of(kernel_tree.build("k", tree_of("v6.1"))[0].path)
+        return Image.of(build.build("k", tree_of("v6.1"))[0].path)
 
     @pytest.fixture
     def site(self, image: Image) -> Site:
@@ -331,9 +333,9 @@ class TestPlaces:
     @pytest.mark.parametrize("name", POINTER)
     def test_a_source_tree(self, name: str, tmp_path: Path) -> None:
         tree = in_tree(tmp_path, name)
-        assert kernel_tree.examine("k", tree).source == tree
-        built = kernel_tree.build("k", tree)
-        reference = kernel_tree.build("k", tree_of(name))
+        assert tree.examine("k", tree).source == tree
+        built = build.build("k", tree)
+        reference = build.build("k", tree_of(name))
         assert [one.how for one in built] == [one.how for one in reference]
         for one, other in zip(built, reference, strict=True):
             assert instructions(variant_of(one)) == instructions(variant_of(other))
@@ -344,36 +346,36 @@ class TestPlaces:
         (tree / "Makefile").write_text(
             f"# Automatically generated\nexport KBUILD_OUTPUT = .\ninclude {source}/Makefile\n"
         )
-        assert kernel_tree.examine("k", tree).source == source
+        assert tree.examine("k", tree).source == source
         (tree / "Makefile").write_text("# Older than v4.20\n")
         (tree / "source").symlink_to(source)
-        assert kernel_tree.examine("k", tree).source == source
-        assert wrong_anywhere(variant_of(kernel_tree.build("k", tree)[1]), "hvo", 9) == []
+        assert tree.examine("k", tree).source == source
+        assert wrong_anywhere(variant_of(build.build("k", tree)[1]), "hvo", 9) == []
 
     def test_where_kbuild_gives_up_the_compiler_goes_on(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setattr(kernel_build, "make", lambda *arguments: "objtool: it does not run")
-        built = kernel_tree.build("k", tree_of("v6.1"))
+        monkeypatch.setattr(compilation, "make", lambda *arguments: "objtool: it does not run")
+        built = build.build("k", tree_of("v6.1"))
         assert {(one.how, one.why) for one in built} == {("direct", "objtool: it does not run")}
 
     def test_a_module_directorys_link(self, tmp_path: Path) -> None:
         (tmp_path / "build").symlink_to(tree_of("v6.12"))
-        assert kernel_tree.examine("k", tmp_path / "build").path == tree_of("v6.12").resolve()
+        assert tree.examine("k", tmp_path / "build").path == tree_of("v6.12").resolve()
 
 
 class TestCache:
     def test_a_second_run_compiles_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = kernel_tree.build("again", tree_of("v6.1"))
-        monkeypatch.setattr(kernel_build, "way", None)
-        assert kernel_tree.build("again", tree_of("v6.1")) == first
+        first = build.build("again", tree_of("v6.1"))
+        monkeypatch.setattr(compilation, "choose", None)
+        assert build.build("again", tree_of("v6.1")) == first
 
     def test_a_changed_header_compiles_again(self, tmp_path: Path, no_kbuild: None) -> None:
         tree = altered(tmp_path, "v6.1", "compile.h")
-        first = kernel_tree.build("k", tree)
+        first = build.build("k", tree)
         (tree / "include/generated/compile.h").write_text("/* another */\n")
-        second = kernel_tree.build("k", tree)
+        second = build.build("k", tree)
         assert first[0].path != second[0].path
 
     @pytest.mark.parametrize("name", TREES)
@@ -387,37 +389,37 @@ class TestCache:
 
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         before = list(state())
-        kernel_tree.build("k", tree_of(name))
+        build.build("k", tree_of(name))
         assert list(state()) == before
         assert {file.suffix for file in (tmp_path / "pagebench").iterdir()} == {".so", ".log"}
 
     def test_a_tree_that_is_gone(self, tmp_path: Path, no_kbuild: None) -> None:
         tree = altered(tmp_path, "v6.1")
-        built = kernel_tree.build("k", tree)
+        built = build.build("k", tree)
         shutil.rmtree(tree)
         with pytest.raises(PagebenchError, match="is not there"):
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
         assert all(core.load_variants(one.path) for one in built)
 
 
 class TestBrokenTrees:
     def test_paths_with_spaces_and_quotes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        built = kernel_tree.build("odd", altered(tmp_path / ODD, "v6.1"))
+        built = build.build("odd", altered(tmp_path / ODD, "v6.1"))
         assert {one.how for one in built} == {"direct"} and "kbuild does not take" in built[0].why
         assert wrong_anywhere(variant_of(built[1]), "hvo", 9) == []
         assert not list(tmp_path.rglob("pwned"))
 
     def test_a_cache_with_spaces_and_quotes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ODD))
-        assert "kbuild does not take" in kernel_tree.build("odd", tree_of("v6.1"))[0].why
+        assert "kbuild does not take" in build.build("odd", tree_of("v6.1"))[0].why
 
     def test_instrumented_trees_name_symbol_and_option(self, tmp_path: Path, no_kbuild: None) -> None:
         tree = altered(tmp_path, "v6.12")
         with (tree / ".config").open("a") as file:
             file.write("CONFIG_KASAN_GENERIC=y\nCONFIG_KCOV_INSTRUMENT_ALL=y\n")
         with pytest.raises(PagebenchError) as error:
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
         assert "__asan_load8_noabort (CONFIG_KASAN)" in str(error.value)
         assert "__sanitizer_cov_trace_pc (CONFIG_KCOV)" in str(error.value)
         assert "all it said: " in str(error.value)
@@ -427,7 +429,7 @@ class TestBrokenTrees:
         with pytest.raises(
             PagebenchError, match=rf"no include/generated/{header}: run `make modules_prepare`"
         ):
-            kernel_tree.build("k", altered(tmp_path, "v6.1", header))
+            build.build("k", altered(tmp_path, "v6.1", header))
 
     @pytest.mark.parametrize(
         ("config", "named"),
@@ -445,47 +447,45 @@ class TestBrokenTrees:
         tree = altered(tmp_path, "v6.1")
         (tree / ".config").write_text(config)
         with pytest.raises(PagebenchError, match=f"{named}, and this machine is x86_64"):
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
 
     def test_a_header_that_does_not_compile(self, tmp_path: Path, no_kbuild: None) -> None:
         tree = altered(tmp_path, "v6.1", "bounds.h")
         (tree / "include/generated/bounds.h").write_text("#error broken on purpose\n")
         with pytest.raises(PagebenchError, match=r"bounds\.h:1:2: error: #error broken on purpose") as error:
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
         log = Path(str(error.value).rsplit("all it said: ", 1)[1])
         assert "broken on purpose" in log.read_text()
 
     def test_no_tree_at_all(self, tmp_path: Path) -> None:
         with pytest.raises(PagebenchError, match="is no kernel tree"):
-            kernel_tree.build("k", tmp_path)
+            build.build("k", tmp_path)
         with pytest.raises(PagebenchError, match="is not there"):
-            kernel_tree.build("k", tmp_path / "none")
+            build.build("k", tmp_path / "none")
 
     def test_sources_that_are_not_there(self, tmp_path: Path) -> None:
         tree = altered(tmp_path, "v6.1")
         (tree / "Makefile").unlink()
         (tree / "Makefile").write_text("include /usr/src/linux-headers-0.0.0-common/Makefile\n")
         with pytest.raises(PagebenchError, match=r"sources in /usr/src/linux-headers-0.0.0-common"):
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
 
     def test_not_configured(self, tmp_path: Path) -> None:
         tree = altered(tmp_path, "v6.1")
         (tree / ".config").unlink()
         with pytest.raises(PagebenchError, match="is not configured"):
-            kernel_tree.build("k", tree)
+            build.build("k", tree)
 
     @pytest.mark.parametrize("name", ["", "a@b", "a b", "a:b", "old+key", "x" * (compiled.NAME_LENGTH + 1)])
     def test_names_that_options_cannot_spell(self, name: str) -> None:
         with pytest.raises(PagebenchError, match="a kernel cannot be named"):
-            kernel_tree.build(name, tree_of("v6.1"))
+            build.build(name, tree_of("v6.1"))
 
     def test_a_compiler_that_is_not_there(self) -> None:
         with pytest.raises(PagebenchError, match=r"no compiler 'nocc'.*--kernel-cc"):
-            kernel_tree.build("k", tree_of("v6.1"), "nocc")
+            build.build("k", tree_of("v6.1"), "nocc")
 
 
 def test_the_compiler_is_the_trees_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernel_tree.examine("k", tree_of("v6.1")).config_cc == (
-        "gcc-12" if shutil.which("gcc-12") else "gcc"
-    )
+    assert tree.examine("k", tree_of("v6.1")).config_cc == ("gcc-12" if shutil.which("gcc-12") else "gcc")
     assert Path(compiler.find("gcc")[0]).is_absolute()

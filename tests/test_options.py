@@ -12,9 +12,10 @@ from conftest import LEVELS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagebench import layout, memmap, options, plan, variants
+from pagebench import names, options, plan
 from pagebench.errors import PagebenchError
-from pagebench.layout import exists_at
+from pagebench.memmap import folios, layouts
+from pagebench.memmap.layouts import exists_at
 from pagebench.options import Options
 from pagebench.plan import Contender, Group, Plan
 from pagebench.probes import PROBES
@@ -31,7 +32,7 @@ def enough_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "max_map_count").write_text("65530")
         real(mappings, tmp_path / "max_map_count")
 
-    real = layout.check_map_count
+    real = layouts.check_map_count
     monkeypatch.setattr(options, "check_map_count", check)
 
 
@@ -195,7 +196,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             controls += 1
             assert (group.probe, group.level) == ("chain", "l1")
             (control,) = [cell.contender for cell in group.cells if cell.role == "control"]
-            twin = Contender(variants.CONTROL_REFERENCE, control.layout, control.backing)
+            twin = Contender(names.CONTROL_REFERENCE, control.layout, control.backing)
             assert twin in [cell.contender for cell in group.cells]
             assert control.layout == "plain"
         # One memmap for all encodings where they fit into what is shared.
@@ -227,7 +228,7 @@ def test_regions_hold_every_memmap(asked: dict[str, object]) -> None:
         for place in plan.places_of(group):
             if place[1] != "memfd":
                 assert sizes[place] >= needed
-                assert sizes[place] % memmap.BACKING_BYTES[place[1]] == 0
+                assert sizes[place] % names.BACKING_BYTES[place[1]] == 0
 
 
 @pytest.mark.parametrize("preset", options.PRESETS)
@@ -313,7 +314,7 @@ def test_more_than_memory_is_refused_with_both_numbers_before_it_is_allocated(
 
     if not plan.Pattern.parse(pattern).exists_at(order):
         pytest.skip("slabs are of order 3")
-    monkeypatch.setattr(memmap.FolioMap, "__post_init__", allocate)
+    monkeypatch.setattr(folios.FolioMap, "__post_init__", allocate)
     with pytest.raises(PagebenchError, match=r"need \d[\d.]*G and 8G of memory are free"):
         build(8 * GIB, orders=(order,), footprints=("12G",), patterns=(pattern,))
 

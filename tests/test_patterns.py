@@ -6,8 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pagebench.errors import PagebenchError
-from pagebench.memmap import FolioMap
-from pagebench.patterns import PATTERNS, Pattern, candidates, draw, touched_bytes
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.patterns import Pattern, candidates, draw, touched_bytes
+from pagebench.names import PATTERNS
 from pagebench.units import KIB, MIB
 
 SIZES = (56, 64, 96)

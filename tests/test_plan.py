@@ -12,10 +12,12 @@ from conftest import LEVELS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import memmap, plan, variants
+from pagebench import plan
 from pagebench.errors import PagebenchError
+from pagebench.memmap import folios
 from pagebench.plan import Cell, Contender, Group, Levels, Plan
 from pagebench.units import GIB, KIB, MIB
+from pagebench.variants import loaded
 
 names = st.from_regex(r"[a-z]{1,9}(-[a-z]{1,6})?", fullmatch=True)
 contenders = st.builds(
@@ -35,7 +37,7 @@ groups = st.builds(
     cells=st.lists(cells, min_size=1, max_size=5).map(tuple),
     purpose=st.sampled_from(["compare", "control"]),
 )
-loaded = st.builds(variants.Loaded, names, names, st.text(max_size=9), st.text(max_size=9))
+loaded = st.builds(loaded.Loaded, names, names, st.text(max_size=9), st.text(max_size=9))
 plans = st.builds(
     Plan,
     groups=st.lists(groups, max_size=4).map(tuple),
@@ -177,4 +179,4 @@ def test_the_memmap_of_a_group(pattern: str, tiny: Callable[..., Plan]) -> None:
     made = tiny(orders=(3,), patterns=(pattern,), footprints=("40K",))
     group = made.groups[0]
     assert plan.memmap_bytes(made, group) == plan.folio_map(made, group).bytes == 40 * KIB
-    assert memmap.reserved_bytes(40 * KIB, "2m") == plan.region_sizes(made)["plain", "2m", "0"]
+    assert folios.reserved_bytes(40 * KIB, "2m") == plan.region_sizes(made)["plain", "2m", "0"]

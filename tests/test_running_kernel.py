@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from planted import plant
 from test_btf import Types, needs_btf
 
-from pagebench import cli, options, variants
+from pagebench import cli, options
 from pagebench.host import machine, running_kernel
 from pagebench.host.running_kernel import Found
 from pagebench.plan import Contender, Levels
 from pagebench.report import info
+from pagebench.variants import registry
 
 MIB, GIB = 1 << 20, 1 << 30
 BTF = "sys/kernel/btf/vmlinux"
@@ -370,7 +371,7 @@ def test_what_it_proposes_the_tool_takes(tmp_path: Path, name: str, monkeypatch:
     check_report(tmp_path)
     monkeypatch.undo()  # of the base page
     for counterpart in info.counterparts(found):
-        assert Contender.parse(counterpart.contender).variant in variants.known()
+        assert Contender.parse(counterpart.contender).variant in registry.known()
     proposed = info.options(found, machine_of(tmp_path))
     commands = [cli.parser().parse_args(shlex.split(command)) for command in proposed["commands"]]
     assert commands

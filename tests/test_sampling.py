@@ -16,9 +16,10 @@ from conftest import Placement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, patterns, plan, sampling
+from pagebench import core, plan, sampling
 from pagebench.errors import PagebenchError
-from pagebench.memmap import FolioMap
+from pagebench.memmap import patterns
+from pagebench.memmap.folios import FolioMap
 from pagebench.sampling import GroupSampler, Windows, balanced_orders, segments
 from pagebench.units import KIB
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, names, variants
+from pagebench import core, names
 from pagebench.errors import PagebenchError
+from pagebench.variants import registry
 
 SIZES = (56, 64, 96)
 NAMES = set(core.built_in_variants())
@@ -23,7 +24,7 @@ def test_every_struct_page_size_has_the_same_variants(size: int) -> None:
 
 
 def test_find_gives_the_variant_over_that_struct_page() -> None:
-    found = variants.find("mask", 96)
+    found = registry.find("mask", 96)
     assert (found.name, found.struct_page_bytes) == ("mask", 96)
 
 
@@ -32,12 +33,12 @@ def test_find_gives_the_variant_over_that_struct_page() -> None:
 )
 def test_an_unknown_name_comes_with_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(PagebenchError, match=rf"^unknown variant '{name}': did you mean '{meant}"):
-        variants.find(name)
+        registry.find(name)
 
 
 def test_a_name_like_none_comes_with_all_of_them() -> None:
     with pytest.raises(PagebenchError) as raised:
-        variants.find("xyzzy")
+        registry.find("xyzzy")
     assert set(str(raised.value).partition("known: ")[2].split(", ")) == NAMES
 
 
@@ -58,7 +59,7 @@ def test_the_hint_is_a_known_name(name: str, known: list[str]) -> None:
 
 @pytest.mark.parametrize("order", [1, 2, 9, 18, 22])
 def test_the_encodings_of_64_byte_struct_pages_are_two(order: int) -> None:
-    numbers = variants.encodings(core.built_in_variants(64), order)
+    numbers = registry.encodings(core.built_in_variants(64), order)
     assert set(numbers) == NAMES
     assert {"pointer", "fakehead", "identity"} <= POINTERS and {"mask", "branchless"} <= MASKS
     assert len({numbers[name] for name in POINTERS}) == 1
@@ -68,17 +69,17 @@ def test_the_encodings_of_64_byte_struct_pages_are_two(order: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_base_pages_have_one_encoding(size: int) -> None:
-    assert set(variants.encodings(core.built_in_variants(size), 0).values()) == {0}
+    assert set(registry.encodings(core.built_in_variants(size), 0).values()) == {0}
 
 
 @pytest.mark.parametrize("order", [1, 2, 9, 22])
 @pytest.mark.parametrize("size", [56, 96])
 def test_a_mask_that_falls_back_to_the_pointer_writes_the_same_words(size: int, order: int) -> None:
-    assert set(variants.encodings(core.built_in_variants(size), order).values()) == {0}
+    assert set(registry.encodings(core.built_in_variants(size), order).values()) == {0}
 
 
 def test_the_first_variant_has_encoding_0() -> None:
     known = core.built_in_variants()
     for first, second in (("mask", "pointer"), ("pointer", "mask")):
-        numbers = variants.encodings({first: known[first], second: known[second]}, 2)
+        numbers = registry.encodings({first: known[first], second: known[second]}, 2)
         assert numbers == {first: 0, second: 1}

@@ -10,9 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagebench import __version__, tool, variants
-from pagebench.alignment import BASE_PAGES, MASK, MODELS, NO_FOLIO, OK, WRONG, Proof, has_mask
+from pagebench import __version__, tool
+from pagebench.memmap.models import BASE_PAGES, MODELS, NO_FOLIO, OK, WRONG, has_mask
+from pagebench.prove import MASK, Proof
 from pagebench.units import format_size
+from pagebench.variants import registry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +142,7 @@ def disagreements(proofs: Iterable[Proof]) -> list[str]:
 
 def to_json(proofs: Sequence[Proof]) -> dict[str, Any]:
     """Everything, for machines: units in the keys."""
-    variant = variants.find(MASK, proofs[0].struct_page_bytes)
+    variant = registry.find(MASK, proofs[0].struct_page_bytes)
     return {
         "tool": {"name": "pagebench", "version": __version__, "commit": tool.commit()},
         "variant": {key: getattr(variant, key) for key in ("name", "commit", "subject", "version")},
@@ -215,7 +217,7 @@ def _block(block: Block) -> list[str]:
 
 def render(proofs: Sequence[Proof]) -> str:
     """The report."""
-    variant = variants.find(MASK, proofs[0].struct_page_bytes)
+    variant = registry.find(MASK, proofs[0].struct_page_bytes)
     looked_up = sum(proof.tails for proof in proofs)
     lines = _wrap(
         f"Where the mask encoding finds every head: {looked_up} tails looked up by `{variant.name}` "

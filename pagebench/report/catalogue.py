@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pagebench import asm, core, patterns
-from pagebench.layout import LAYOUTS
+from pagebench import asm, core, names
+from pagebench.names import LAYOUTS
 from pagebench.options import PRESETS
 from pagebench.probes import PROBES
 
@@ -21,7 +21,7 @@ def render() -> str:
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
         ("layouts", LAYOUTS),
-        ("patterns", patterns.PATTERNS),
+        ("patterns", names.PATTERNS),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
     ]

@@ -10,11 +10,11 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from pagebench import tool
-from pagebench.alignment import BASE_PAGES, STRUCT_PAGES
-from pagebench.compiled import STRUCT_PAGES as MODELLED_STRUCT_PAGES
 from pagebench.host.btf import Struct
 from pagebench.host.machine import Machine
 from pagebench.host.running_kernel import HUGE_PAGES, PARAMETER, Found, Pool, RunningKernel
+from pagebench.memmap.models import BASE_PAGES
+from pagebench.names import BUILT_IN_STRUCT_PAGES, STRUCT_PAGES
 from pagebench.units import format_size
 
 COLUMNS = 75
@@ -87,12 +87,12 @@ def options(kernel: RunningKernel, machine: Machine) -> dict[str, Any]:
     contenders = [found.contender.removesuffix("@plain") for found in counterparts(kernel)]
     contenders += [name for name in RIVALS.get(kernel.encoding.value or "", ()) if name not in contenders]
     commands = []
-    if size is not None and size in MODELLED_STRUCT_PAGES and contenders:
+    if size is not None and size in STRUCT_PAGES and contenders:
         if size & (size - 1):  # no HVO
             contenders = [name for name in contenders if "@" not in name]
         names, list_of_orders = ",".join(contenders), ",".join(map(str, orders))
         commands.append(f"run --struct-page {size} --contenders {names} --orders {list_of_orders}")
-    if size in STRUCT_PAGES and base in [page.bytes for page in BASE_PAGES]:
+    if size in BUILT_IN_STRUCT_PAGES and base in [page.bytes for page in BASE_PAGES]:
         commands.append(f"align --base-page {format_size(base)} --struct-page {size}")
     return {
         "struct_page_bytes": size,

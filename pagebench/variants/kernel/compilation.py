@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pagebench import compiler, kernel_flags
-from pagebench.kernel_flags import OPTIONAL, OURS
+from pagebench.variants import compiler
+from pagebench.variants.kernel import flags
+from pagebench.variants.kernel.flags import OPTIONAL, OURS
 
 # What a shell, make and kbuild all take for nothing but a path.
 PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
@@ -156,12 +157,12 @@ def directly(
     ``arch`` is the directory under arch/, ``config`` the options that are =y.  Raises CompilerError where the
     flags for an architecture are not known.
     """
-    if arch not in kernel_flags.DIRECT:
-        known = ", ".join(kernel_flags.DIRECT)
+    if arch not in flags.DIRECT:
+        known = ", ".join(flags.DIRECT)
         raise compiler.CompilerError(
             f"kbuild does not compile for {arch} here ({why}), and without it pagebench knows {known} only"
         )
-    flags = _known(kernel_flags.flags(arch, config), cc, log, tree)
+    tree_flags = _known(flags.flags(arch, config), cc, log, tree)
     paths = [
         path
         for shared, generated in (
@@ -181,7 +182,7 @@ def directly(
         if (source / "include/linux" / header).exists():
             words += ["-include", str(source / "include/linux" / header)]
     words += ["-D__KERNEL__", "-DMODULE", '-DKBUILD_MODNAME="kernel_tree"', '-DKBUILD_BASENAME="kernel_tree"']
-    return Compilation("direct", why, (*words, *flags), tree)
+    return Compilation("direct", why, (*words, *tree_flags), tree)
 
 
 def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list[str]:
@@ -199,7 +200,7 @@ def _known(flags: Sequence[str], cc: Sequence[str], log: Log, cwd: Path) -> list
     return known
 
 
-def way(
+def choose(
     source: Path,
     tree: Path,
     arch: str,

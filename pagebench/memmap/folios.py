@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from pagebench import core
 from pagebench.errors import PagebenchError
-from pagebench.units import MIB, format_size
+from pagebench.names import BACKING_BYTES, PAGE_SIZE
+from pagebench.units import format_size
 
-PAGE_SIZE = 4096
-BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
 # MAX_FOLIO_ORDER with 4 KiB pages and hugetlb: 16 GiB.
 MAX_FOLIO_ORDER = 22
 # What 32-bit offsets in units of 8 bytes reach.

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, memmap
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.memmap import MAX_FOLIO_ORDER, FolioMap
+from pagebench.memmap import folios
+from pagebench.memmap.folios import MAX_FOLIO_ORDER, FolioMap
 from pagebench.units import GIB, MIB
 
 SIZES = (56, 64, 96)
@@ -56,12 +57,12 @@ def test_the_core_is_told_where_each_head_is(folios: list[tuple[int, int]], size
 @given(layouts(), st.sampled_from(SIZES))
 def test_aligned_to_what_a_mask_needs(folios: list[tuple[int, int]], size: int) -> None:
     alignment = FolioMap.of(size, folios).alignment
-    assert alignment % memmap.PAGE_SIZE == 0
+    assert alignment % names.PAGE_SIZE == 0
     if size == 64:  # wherever an aligned memmap starts, a mask finds each folio's head
         for head, order in folios:
             assert (alignment + head * size) % (size << order) == 0
     else:
-        assert alignment == memmap.PAGE_SIZE
+        assert alignment == names.PAGE_SIZE
 
 
 @given(layouts(), st.data())
@@ -98,9 +99,9 @@ def test_what_is_no_memmap_is_refused(folios: list[tuple[int, int]], why: str) -
 
 
 def test_the_last_page_that_offsets_reach_is_taken() -> None:
-    pfns = (memmap.MAX_BYTES // 64) - 1
+    pfns = (folios.MAX_BYTES // 64) - 1
     folio_map = FolioMap.of(64, [(pfns, 0)])
-    assert folio_map.bytes == memmap.MAX_BYTES
+    assert folio_map.bytes == folios.MAX_BYTES
     assert int(folio_map.folios["head"][0]) * core.OFFSET_UNIT == pfns * 64
 
 
@@ -126,7 +127,7 @@ def test_uniform_holds_as_many_folios_as_fit_and_one_at_least(order: int, footpr
     folio_map = FolioMap.uniform(order, footprint, size)
     folio = size << order
     assert set(folio_map.orders) == {order}
-    assert folio_map.bytes == len(folio_map.pfns) * folio == memmap.uniform_bytes(order, footprint, size)
+    assert folio_map.bytes == len(folio_map.pfns) * folio == folios.uniform_bytes(order, footprint, size)
     assert len(folio_map.pfns) == 1 or folio_map.bytes <= footprint
     assert folio_map.bytes + folio > footprint
 
@@ -137,25 +138,25 @@ def test_uniform_beyond_reach_is_refused_before_it_is_made(order: int) -> None:
         FolioMap.uniform(order, 10**30)
 
 
-@given(st.integers(1, 1 << 40), st.sampled_from(sorted(memmap.BACKING_BYTES)))
+@given(st.integers(1, 1 << 40), st.sampled_from(sorted(names.BACKING_BYTES)))
 def test_reserved_is_the_fewest_whole_pages_of_the_backing(needed: int, backing: str) -> None:
-    page = memmap.BACKING_BYTES[backing]
-    reserved = memmap.reserved_bytes(needed, backing)
+    page = names.BACKING_BYTES[backing]
+    reserved = folios.reserved_bytes(needed, backing)
     assert reserved % page == 0
     assert needed <= reserved < needed + page
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
 def test_more_than_is_free_is_refused(needed: int, available: int) -> None:
-    memmap.check_fits(needed, None)
+    folios.check_fits(needed, None)
     if needed <= available:
-        memmap.check_fits(needed, available)
+        folios.check_fits(needed, available)
     else:
         with pytest.raises(PagebenchError):
-            memmap.check_fits(needed, available)
+            folios.check_fits(needed, available)
 
 
 def test_the_refusal_says_both_numbers_and_what_to_do() -> None:
     with pytest.raises(PagebenchError, match=re.escape("need 12G and 1.5G of memory are free")) as raised:
-        memmap.check_fits(12 * GIB, GIB * 3 // 2)
+        folios.check_fits(12 * GIB, GIB * 3 // 2)
     assert "choose smaller" in str(raised.value)

@@ -14,18 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
-from pagebench.core import Closing
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.host.files import ROOT
-from pagebench.memmap import PAGE_SIZE, FolioMap
-
-LAYOUTS = {
-    "plain": "a frame of its own for each page of the memmap",
-    "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
-    "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
-}
+from pagebench.memmap.folios import FolioMap
+from pagebench.names import PAGE_SIZE
 
 
 def exists_at(layout: str, order: int, struct_page_bytes: int) -> bool:
@@ -113,29 +106,3 @@ def check_map_count(mappings: int, root: Path = ROOT) -> None:
             f"the layout needs {mappings} mappings and {left[0]} are free: "
             f"sysctl vm.max_map_count={left[1] + mappings} allows it"
         )
-
-
-class MappedMemmap(Closing):
-    """A memmap in a layout of aliased frames; a context manager.
-
-    Raises PagebenchError for too many mappings, OSError for memory.
-    """
-
-    def __init__(self, layout: str, folio_map: FolioMap) -> None:
-        self.folio_map = folio_map
-        self.map = frame_map(layout, folio_map)
-        check_map_count(self.map.mappings)
-        self._mapping = core.FrameMapping(self.map.frames, self.map.writable, folio_map.alignment)
-        self.base = self._mapping.base
-
-    def write(self, variant: core.Variant, whole: bool) -> None:
-        """Write every frame once: ``whole`` struct pages, or only the tails' words."""
-        (core.populate if whole else core.encode)(variant, self.base, self.map.folios)
-        count = PAGE_SIZE // self.folio_map.struct_page_bytes
-        for frame, order, head in self.map.tails:
-            at = self._mapping.all_frames + frame * PAGE_SIZE
-            core.write_tails(variant, at, self.base + head, order, count, whole)
-
-    def close(self) -> None:
-        """Unmap it."""
-        self._mapping.close()

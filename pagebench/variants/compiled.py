@@ -1,33 +1,24 @@
 """Variants compiled at run time: other struct pages, other compilers, a user's own.
 
 Each becomes a shared object for :func:`pagebench.core.load_variants`, kept in a cache directory under a
-digest of all that goes into it, so that a second run starts at once.
+digest of all that goes into it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
-import stat
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
-from pagebench import compiler, core
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-
-# sizeof(struct page): page.h lays out 56 bytes; no kernel's comes near 256.
-STRUCT_PAGES = range(56, 257, 8)
+from pagebench.variants import cache, compiler
 
 # A user's variant is named in options and tables: no @, no colon, no comma.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*")
 NAME_LENGTH = 24
-
-# What a compilation leaves in its scratch directory.
-OBJECT, LOG = "variants.so", "log"
 
 REGISTRY = """\
 #pragma GCC visibility push(default)
@@ -79,8 +70,8 @@ INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 def built_in(struct_page_bytes: int, cc: str | None = None) -> Path:
     """A shared object of the built-in variants over struct pages of any size, by any compiler.
 
-    ``cc`` is what :func:`pagebench.compiler.find` takes.  Raises PagebenchError for a size that no struct
-    page has, and where there is no compiler or it fails.
+    ``cc`` is what :func:`compiler.find` takes.  Raises PagebenchError for a size that no struct page has, and
+    where there is no compiler or it fails.
     """
     _check_struct_page(struct_page_bytes)
     try:
@@ -102,7 +93,7 @@ def user_variant(name: str, file: Path, struct_page_bytes: int = 64, cc: str | N
     """A shared object of one variant, ``name``, from a C file of the user's own.
 
     The file gives ``compound_head(page)`` and ``set_compound_head(tail, head, order)`` for the struct page of
-    page.h, which is there already.  ``cc`` is what :func:`pagebench.compiler.find` takes.  Raises
+    page.h, which is there already.  ``cc`` is what :func:`pagebench.variants.compiler.find` takes.  Raises
     PagebenchError for a name that options cannot spell, for a file that cannot be read, and where there is no
     compiler or it fails.
     """
@@ -141,10 +132,10 @@ def user_variant(name: str, file: Path, struct_page_bytes: int = 64, cc: str | N
 
 
 def _check_struct_page(struct_page_bytes: int) -> None:
-    if struct_page_bytes not in STRUCT_PAGES:
+    if struct_page_bytes not in names.STRUCT_PAGES:
         raise PagebenchError(
-            f"no struct page has {struct_page_bytes} bytes: give a multiple of {STRUCT_PAGES.step} "
-            f"from {STRUCT_PAGES[0]} to {STRUCT_PAGES[-1]}"
+            f"no struct page has {struct_page_bytes} bytes: give a multiple of {names.STRUCT_PAGES.step} "
+            f"from {names.STRUCT_PAGES[0]} to {names.STRUCT_PAGES[-1]}"
         )
 
 
@@ -180,7 +171,7 @@ def _shared_object(
 ) -> Path:
     """Compile files of ours, or one ``generated``, together with a registry."""
     csrc = compiler.sources()
-    layout = core.abi()
+    abi = core.abi()
     options = (
         "-Werror=implicit-function-declaration",
         f"-DPB_STRUCT_PAGE={struct_page_bytes}",
@@ -192,75 +183,19 @@ def _shared_object(
         flags = compiler.variant_cflags(cc)
         registry, variant, exports = (scratch / name for name in ("registry.c", "variant.c", "exports.map"))
         registry.write_text(
-            REGISTRY.format(layout=literal(repr(layout)), cflags=literal(" ".join(flags)))
-            + "".join(ASSERTION.format(*row) for row in layout)
+            REGISTRY.format(layout=literal(repr(abi)), cflags=literal(" ".join(flags)))
+            + "".join(ASSERTION.format(*row) for row in abi)
         )
         exports.write_text(EXPORTS)
         variant.write_bytes(generated)
         sources = [registry, *files, *([variant] if generated else [])]
         # -Xlinker, since -Wl would cut a path at its commas.
         linking = ["-shared", "-Xlinker", f"--version-script={exports}", "-Xlinker", "-z", "-Xlinker", "defs"]
-        argv: list[str | Path] = [*cc, *flags, *options, *linking, "-o", scratch / OBJECT, *sources]
-        compiler.compile_logged(argv, what, scratch / LOG)
-        if not (scratch / OBJECT).exists():
+        argv: list[str | Path] = [*cc, *flags, *options, *linking, "-o", scratch / cache.OBJECT, *sources]
+        compiler.compile_logged(argv, what, scratch / cache.LOG)
+        if not (scratch / cache.OBJECT).exists():
             raise compiler.CompilerError(f"{cc[0]} made nothing of {what}: is it a compiler?")
 
-    ours = [*sorted(csrc.glob("*.h")), csrc / "variants.c", *files]
-    # What the flags are follows from those to try and from the compiler.
-    tried = (compiler.COMMON, compiler.OPTIONAL, compiler.MACHINE.get(platform.machine()))
-    spelled = (cc, compiler.version(cc), tried, options, headers, layout, REGISTRY, ASSERTION, EXPORTS)
-    inputs = [repr(spelled).encode(), generated, *(f.read_bytes() for f in ours)]
-    return kept(stem, inputs, make)
-
-
-def kept(stem: str, inputs: Iterable[bytes], make: Callable[[Path], None]) -> Path:
-    """The shared object that ``make`` makes of the inputs, from the cache where they are the same.
-
-    ``make`` gets an empty directory to leave ``OBJECT`` and ``LOG`` in.  Raises PagebenchError with the place
-    of the log where ``make`` raises CompilerError, and where nothing can be written.
-    """
-    digest = hashlib.sha256()
-    for part in inputs:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    directory = cache_directory()
-    name = f"{stem}-{digest.hexdigest()[:16]}"
-    finished, log = directory / f"{name}.so", directory / f"{name}.log"
-    if finished.exists():
-        return finished
-    try:
-        with tempfile.TemporaryDirectory(prefix=f"{stem}-", dir=directory) as scratch:
-            try:
-                make(Path(scratch))
-            finally:
-                with suppress(FileNotFoundError):
-                    Path(scratch, LOG).replace(log)
-            Path(scratch, OBJECT).replace(finished)
-    except compiler.CompilerError as error:
-        where = f"; all it said: {log}" if log.exists() else ""
-        raise PagebenchError(f"{error}{where}") from error
-    except OSError as error:
-        raise PagebenchError(f"cannot write what was compiled to {directory}: {error.strerror}") from error
-    return finished
-
-
-def cache_directory() -> Path:
-    """Where compiled variants are kept: under $XDG_CACHE_HOME or ~/.cache.
-
-    Where nothing can be written or run from there, a directory under $TMPDIR that nobody else may write to,
-    since what is found in it is run.  Raises PagebenchError where that cannot be had either.
-    """
-    with suppress(OSError, RuntimeError):
-        home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        directory = (home if home.is_absolute() else Path.home() / ".cache") / "pagebench"
-        directory.mkdir(parents=True, exist_ok=True)
-        if os.access(directory, os.W_OK | os.X_OK) and not os.statvfs(directory).f_flag & os.ST_NOEXEC:
-            return directory
-    directory = Path(tempfile.gettempdir()).absolute() / f"pagebench-{os.getuid()}"
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = directory.lstat()
-    except OSError as error:
-        raise PagebenchError(f"cannot write to {directory}: {error.strerror}; set XDG_CACHE_HOME") from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise PagebenchError(f"{directory} is not this user's alone: remove it or set XDG_CACHE_HOME")
-    return directory
+    spelled = (cc, compiler.version(cc), platform.machine(), options, headers, abi)
+    inputs = [repr(spelled).encode(), generated, cache.sources_digest()]
+    return cache.cached_object(stem, inputs, make)

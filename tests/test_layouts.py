@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagebench import core, layout, variants
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.memmap import PAGE_SIZE, FolioMap
+from pagebench.memmap import layouts, memmaps
+from pagebench.memmap.folios import FolioMap
+from pagebench.names import PAGE_SIZE
+from pagebench.variants import registry
 
 ORDER = 9
 PAGES = (64 << ORDER) // PAGE_SIZE
@@ -26,8 +29,8 @@ def frames_behind(base: int, pages: int) -> list[int]:
     return [entry & ((1 << 55) - 1) for entry in entries]
 
 
-def wrong(variant_name: str, mapped: layout.MappedMemmap) -> core.Verification:
-    variant, folio_map = variants.find(variant_name), mapped.folio_map
+def wrong(variant_name: str, mapped: memmaps.MappedMemmap) -> core.Verification:
+    variant, folio_map = registry.find(variant_name), mapped.folio_map
     mapped.write(variant, True)
     run = variant.probes["lookup"].run
     return core.verify(run, mapped.base, folio_map.page_offsets, folio_map.head_offsets)
@@ -36,8 +39,8 @@ def wrong(variant_name: str, mapped: layout.MappedMemmap) -> core.Verification:
 @pytest.mark.parametrize("name", ["plain", "hvo", "hvo-shared"])
 def test_physical_frames_are_those_of_the_kernel(name: str) -> None:
     folio_map = FolioMap.uniform(ORDER, 4 * (64 << ORDER))
-    with layout.MappedMemmap(name, folio_map) as mapped:
-        mapped.write(variants.find("branchless" if name == "hvo-shared" else "fakehead"), True)
+    with memmaps.MappedMemmap(name, folio_map) as mapped:
+        mapped.write(registry.find("branchless" if name == "hvo-shared" else "fakehead"), True)
         frames = np.array(frames_behind(mapped.base, 4 * PAGES)).reshape(4, PAGES)
         if not frames.any():
             pytest.skip("/proc/self/pagemap hides frame numbers from all but root")
@@ -54,7 +57,7 @@ def test_physical_frames_are_those_of_the_kernel(name: str) -> None:
 
 def test_a_write_through_one_address_is_read_through_the_other() -> None:
     folio_map = FolioMap.uniform(ORDER, 2 * (64 << ORDER))
-    with layout.MappedMemmap("hvo", folio_map) as mapped:
+    with memmaps.MappedMemmap("hvo", folio_map) as mapped:
         memory = core.view(mapped.base, folio_map.bytes)
         for folio in range(2):
             head = folio * PAGES * PAGE_SIZE
@@ -64,7 +67,7 @@ def test_a_write_through_one_address_is_read_through_the_other() -> None:
 
 @pytest.mark.parametrize("name", ["hvo", "hvo-shared"])
 def test_a_write_to_a_tail_is_a_fault_that_says_so(name: str) -> None:
-    with layout.MappedMemmap(name, FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
+    with memmaps.MappedMemmap(name, FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
         core.try_write(mapped.base)
         core.try_write(mapped.base + PAGE_SIZE - 1)
         for page in range(1, PAGES):
@@ -75,8 +78,8 @@ def test_a_write_to_a_tail_is_a_fault_that_says_so(name: str) -> None:
 def test_which_variants_serve_which_layout_is_found_by_looking_up() -> None:
     folio_map = FolioMap.uniform(ORDER, 3 * (64 << ORDER))
     found = {}
-    for name in layout.LAYOUTS:
-        with layout.MappedMemmap(name, folio_map) as mapped:
+    for name in names.LAYOUTS:
+        with memmaps.MappedMemmap(name, folio_map) as mapped:
             for variant in ("pointer", "fakehead", "fakehead-select", "mask", "mask-branch", "branchless"):
                 found[name, variant] = wrong(variant, mapped).wrong
     fake_heads = 3 * (PAGES - 1)
@@ -94,7 +97,7 @@ def test_which_variants_serve_which_layout_is_found_by_looking_up() -> None:
 
 
 def test_the_first_fake_head_is_named() -> None:
-    with layout.MappedMemmap("hvo", FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
+    with memmaps.MappedMemmap("hvo", FolioMap.uniform(ORDER, 64 << ORDER)) as mapped:
         found = wrong("pointer", mapped)
     assert (found.wrong, found.first, found.got) == (PAGES - 1, 64, PAGE_SIZE)
 
@@ -117,7 +120,7 @@ def mixed_maps(draw: st.DrawFn) -> FolioMap:
 @given(mixed_maps(), st.sampled_from([("hvo", "fakehead"), ("hvo-shared", "branchless")]))
 def test_any_mix_of_folios_serves(folio_map: FolioMap, which: tuple[str, str]) -> None:
     name, variant = which
-    with layout.MappedMemmap(name, folio_map) as mapped:
+    with memmaps.MappedMemmap(name, folio_map) as mapped:
         assert wrong(variant, mapped).wrong == 0
         treated = folio_map.optimised & (folio_map.orders >= 7)
         saved = int(((1 << folio_map.orders[treated]) // 64 - 1).sum())
@@ -129,7 +132,7 @@ def test_any_mix_of_folios_serves(folio_map: FolioMap, which: tuple[str, str]) -
 
 def test_mappings_are_counted_as_the_kernel_counts_them() -> None:
     folio_map = FolioMap.uniform(ORDER, 16 * (64 << ORDER))
-    with layout.MappedMemmap("hvo", folio_map) as mapped:
+    with memmaps.MappedMemmap("hvo", folio_map) as mapped:
         maps = Path("/proc/self/maps").read_text().splitlines()
         inside = [
             line
@@ -143,24 +146,24 @@ def test_too_many_mappings_are_refused_with_both_numbers(tmp_path: Path) -> None
     for name, text in {"proc/sys/vm/max_map_count": "70\n", "proc/self/maps": "a mapping\n" * 60}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    layout.check_map_count(10, tmp_path)
+    layouts.check_map_count(10, tmp_path)
     with pytest.raises(
         PagebenchError, match=r"needs 4096 mappings and 10 are free: sysctl vm.max_map_count=4166"
     ):
-        layout.check_map_count(4096, tmp_path)
-    layout.check_map_count(4096, tmp_path / "absent")
-    assert layout.frame_map("hvo", FolioMap.uniform(22, 1)).mappings == 65536
+        layouts.check_map_count(4096, tmp_path)
+    layouts.check_map_count(4096, tmp_path / "absent")
+    assert layouts.frame_map("hvo", FolioMap.uniform(22, 1)).mappings == 65536
 
 
 @pytest.mark.parametrize("size", [56, 96])
 def test_only_powers_of_two_are_treated(size: int) -> None:
-    assert not layout.exists_at("hvo", 18, size)
-    assert layout.frame_map("hvo", FolioMap.uniform(ORDER, 1, size)).writable.all()
+    assert not layouts.exists_at("hvo", 18, size)
+    assert layouts.frame_map("hvo", FolioMap.uniform(ORDER, 1, size)).writable.all()
 
 
 def test_order_6_is_one_page_and_stays() -> None:
-    assert [layout.exists_at("hvo", order, 64) for order in (6, 7)] == [False, True]
-    assert layout.exists_at("plain", 0, 64)
+    assert [layouts.exists_at("hvo", order, 64) for order in (6, 7)] == [False, True]
+    assert layouts.exists_at("plain", 0, 64)
 
 
 def held() -> tuple[int, int]:
@@ -171,7 +174,7 @@ def held() -> tuple[int, int]:
 
 def test_closing_gives_everything_back() -> None:
     before = held()
-    mapped = layout.MappedMemmap("hvo", FolioMap.uniform(ORDER, 1 << 20))
+    mapped = memmaps.MappedMemmap("hvo", FolioMap.uniform(ORDER, 1 << 20))
     mapped.close()
     mapped.close()
     assert held() == before

@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pagebench import compiled, compiler, core, kernel_build
-from pagebench.jump_table import Image
+from pagebench import core
+from pagebench.variants import cache, compiled, compiler
+from pagebench.variants.kernel import compilation
+from pagebench.variants.kernel.jump_table import Image
 
 # The static key of HVO up to v7.0, by its names since v5.19 and before.
 KEYS = ("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key")
@@ -47,11 +49,11 @@ __attribute__((visibility("hidden"), used)) const char pb_tree_record[] = {recor
 
 def link(
     name: str,
-    how: kernel_build.Compilation,
+    how: compilation.Compilation,
     object_file: Path,
     cc: Sequence[str],
     scratch: Path,
-    log: kernel_build.Log,
+    log: compilation.Log,
 ) -> None:
     """Make compiled.OBJECT in ``scratch`` of a kernel's object, a registry and stubs.
 
@@ -60,11 +62,11 @@ def link(
     stubs = _stubs(Image.of(object_file).undefined())
     registry, exports = scratch / "registry.c", scratch / "exports.map"
     literal = compiled.literal
-    layout = core.abi()
+    abi = core.abi()
     record = json.dumps({"how": how.how, "why": how.why})
     registry.write_text(
-        compiled.REGISTRY.format(layout=literal(repr(layout)), cflags=literal(how.cflags))
-        + "".join(compiled.ASSERTION.format(*row) for row in layout)
+        compiled.REGISTRY.format(layout=literal(repr(abi)), cflags=literal(how.cflags))
+        + "".join(compiled.ASSERTION.format(*row) for row in abi)
         + NAMED.format(name=literal(name), record=literal(record))
         + stubs
     )
@@ -75,7 +77,7 @@ def link(
     for word in ("-z", "notext", "-z", "defs", "-z", "noexecstack", "--strip-debug", "--build-id=none"):
         options += ["-Xlinker", word]
     flags = ["-O2", "-std=gnu11", "-fPIC", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"]
-    argv = [*cc, *flags, *options, "-I", str(compiler.sources()), "-o", str(scratch / compiled.OBJECT)]
+    argv = [*cc, *flags, *options, "-I", str(compiler.sources()), "-o", str(scratch / cache.OBJECT)]
     done = log.run([*argv, str(registry), str(object_file)], scratch)
     if done.returncode:
         lines = [

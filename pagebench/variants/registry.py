@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from pagebench import compiled, compiler, core, names
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-
-# Harness only: the loop without a lookup, and the one-cycle positive control
-# with the variant that it is compared with.
-IDENTITY = "identity"
-CONTROL = "control"
-CONTROL_REFERENCE = "branchless"
-HARNESS = (IDENTITY, CONTROL)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A variant of a shared object: ``inner`` is what it is called in there.
-
-    ``source`` says where it comes from: a compiler, a file, or how a kernel
-    tree was compiled; ``tree`` is that tree's name.
-    """
-
-    name: str
-    inner: str
-    path: str
-    source: str
-    cflags: str
-    tree: str = ""
+from pagebench.variants import compiled, compiler
+from pagebench.variants.loaded import Loaded
 
 
 def load(one: Loaded) -> core.Variant:
@@ -96,7 +74,7 @@ def recompiled(cc: str, struct_page_bytes: int) -> list[Loaded]:
     return [
         Loaded(f"{name}+{label}", name, str(path), core.compiler(path), core.variant_cflags(path))
         for name in core.load_variants(path)
-        if name not in HARNESS
+        if name not in names.HARNESS
     ]
 
 
@@ -106,10 +84,10 @@ def of_tree(name: str, tree: Path, cc: str | None) -> tuple[list[Loaded], list[s
     Each on plain; with the static key on it serves fake heads too, and where
     it writes masks, shared tails.  Raises PagebenchError for what is broken.
     """
-    from pagebench import kernel_tree  # with pyelftools, which no worker needs
+    from pagebench.variants.kernel import build  # with pyelftools, which no worker needs
 
     loaded, contenders = [], []
-    for built in kernel_tree.build(name, tree, cc):
+    for built in build.build(name, tree, cc):
         (inner,) = core.load_variants(built.path)
         how = built.how if built.how == "kbuild" else f"{built.how} ({built.why})"
         loaded.append(

@@ -164,7 +164,7 @@ def sources() -> Path:
 
     Raises CompilerError where it is in neither place.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for directory in (package / "csrc", package.parent / "csrc"):
         if directory.is_dir():
             return directory

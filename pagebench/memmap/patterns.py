@@ -8,25 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.memmap import PAGE_SIZE, FolioMap, uniform_bytes
-from pagebench.names import nearest
+from pagebench.memmap.folios import FolioMap, uniform_bytes
+from pagebench.names import PAGE_SIZE, PATTERNS, nearest
 
 LINE_BYTES = 64
 # Offsets in any struct page: compound_head or compound_info, flags, _refcount.
 WORD_BYTES_IN = 8
 HEAD_BYTES_IN = (0, 52)
 
-PATTERNS = {
-    "random": "any page, uniformly",
-    "heads": "head pages only, uniformly",
-    "tails": "tail pages only, uniformly; none at order 0",
-    "mixed": "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
-    "scan": "page after page by pfn, as a pfn walker does",
-    "zap": "a head, then its tails, folios in random order; none at order 0",
-    "slab": "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
-    "heads-aligned": "heads whose struct page starts a page: all that HVO could have made",
-    "heads-unaligned": "heads whose struct page does not; none from order 6 on",
-}
 SLAB_ORDER = 3
 # Sixteen pages with slabs of each order, (pfn, order), again and again.
 SLABS = ((0, 3), (8, 2), (12, 1), (14, 0), (15, 0))

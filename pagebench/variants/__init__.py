@@ -1,0 +1,1 @@
+"""What is looked up with: the built-in variants, compiled ones, those of kernel trees."""
