@@ -8,7 +8,10 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import asm, core, sampling
+from pagebench import core
+from pagebench.code import form
+from pagebench.measure import sampling
+from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
 
 FOOTPRINT_BYTES = 16 << 10
@@ -32,19 +35,19 @@ class MeasuredTimer:
         self._seconds += seconds
 
 
-def windows(order: int, rng: np.random.Generator) -> sampling.Windows:
+def windows(order: int, rng: np.random.Generator) -> Windows:
     """Random lookups, a million, inside FOOTPRINT_BYTES of folios of one order."""
     folio_map = folios.FolioMap.uniform(order, FOOTPRINT_BYTES)
     pattern = patterns.Pattern("random")
     pfns = patterns.draw(pattern, folio_map, FOOTPRINT_BYTES, sampling.WINDOW_LOOKUPS, rng)
-    return sampling.Windows(folio_map, pfns)
+    return Windows(folio_map, pfns)
 
 
 def place(
     probe: core.Probe, copies: int, stack: ExitStack, rng: np.random.Generator
 ) -> npt.NDArray[np.uint64]:
     """Where the loop may run: copies at drawn offsets, or the original alone if it cannot be moved."""
-    if asm.analyse(probe).immovable:
+    if form.analyse(probe).immovable:
         return np.array([probe.run], np.uint64)
     stride = (len(probe.code) // LINE_BYTES + 2) * LINE_BYTES
     arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(copies * stride, "4k")))
@@ -62,7 +65,7 @@ class Rounds:
         self,
         runs: npt.NDArray[np.uint64],
         base: int,
-        lookups: sampling.Windows,
+        lookups: Windows,
         clock: core.Clock,
         rounds: int,
     ) -> None:

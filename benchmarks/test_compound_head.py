@@ -18,9 +18,12 @@ import pytest
 from lookups import FOOTPRINT_BYTES, MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, frames, names, sampling
+from pagebench import core, names
+from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
+from pagebench.measure import verification
+from pagebench.measure.windows import Windows
 from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB
 from pagebench.variants import registry
@@ -85,7 +88,7 @@ def sampled(request: pytest.FixtureRequest, clock: core.Clock, seed: int) -> Ite
 
 
 def verify(
-    variant: core.Variant, probe: str, runs: npt.NDArray[np.uint64], base: int, lookups: sampling.Windows
+    variant: core.Variant, probe: str, runs: npt.NDArray[np.uint64], base: int, lookups: Windows
 ) -> None:
     """Look every pfn up through every copy; through lookup first, if the probe goes on to write to heads."""
     folio_map = lookups.folio_map
@@ -95,7 +98,7 @@ def verify(
     for run in (*first, *map(int, runs)):
         found = core.verify(run, base, pages, expected)
         if found.wrong:
-            raise frames.wrong_head(variant.name, probe, folio_map, folio_map.page_pfns, found)
+            raise verification.wrong_head(variant.name, probe, folio_map, folio_map.page_pfns, found)
 
 
 def heads_are_right(variant: core.Variant, rounds: Rounds) -> bool:
@@ -123,7 +126,7 @@ def test_compound_head(
     replay = iter(seconds)
     benchmark.pedantic(lambda: TIMER.advance(next(replay)), rounds=len(seconds))
     benchmark.extra_info.update(
-        form=asm.analyse(timed.probes[probe]).form,
+        form=form.analyse(timed.probes[probe]).form,
         cycles_per_lookup=round(float(np.median(rounds.cycles())), 4),
         ghz=round(rounds.ghz(), 4),
         verified=True,

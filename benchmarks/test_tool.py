@@ -22,10 +22,12 @@ import pytest
 from lookups import MeasuredTimer, Rounds, place, windows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pagebench import asm, core, names, options, plan
+from pagebench import core, names
+from pagebench.code import form
 from pagebench.host import machine, resources
 from pagebench.memmap import memmaps
 from pagebench.memmap.folios import FolioMap
+from pagebench.plan import building, groups, options
 from pagebench.units import KIB, MIB, format_size
 from pagebench.variants import registry
 
@@ -154,7 +156,7 @@ def test_identity_lookup(
 class Job:
     """A worker's, and its plan."""
 
-    plan: plan.Plan
+    plan: groups.Plan
     data: dict[str, Any]
 
 
@@ -163,11 +165,11 @@ def quick_job(groups: int | None = None) -> Job:
     cpu = machine.default_cpu()
     caches = machine.describe(cpu).caches
     l3 = caches.l3_bytes or 32 * MIB
-    levels = plan.Levels(caches.l1d_bytes or 32 * KIB, caches.l2_bytes or MIB, l3)
+    levels = groups.Levels(caches.l1d_bytes or 32 * KIB, caches.l2_bytes or MIB, l3)
     asked = options.Options(extent="quick", probes=QUICK_PROBES, cpu=cpu)
-    the_plan = options.build(asked, levels, l3, resources.available_bytes())
+    the_plan = building.build(asked, levels, l3, resources.available_bytes())
     movable = {
-        f"{name} {probe}": not asm.analyse(registry.find(name).probes[probe]).immovable
+        f"{name} {probe}": not form.analyse(registry.find(name).probes[probe]).immovable
         for name in the_plan.variant_names
         for probe in QUICK_PROBES
     }
@@ -179,7 +181,7 @@ def work(job: Job) -> list[tuple[float, dict[str, Any]]]:
     """A worker's result lines, and how many seconds after its start each came."""
     start = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "pagebench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "pagebench.measure.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stdout
         process.stdin.write(json.dumps(job.data).encode())

@@ -53,8 +53,9 @@ ASKED = {
 
 def run(args: argparse.Namespace) -> None:
     """Measure, report, leave plots; or go on with a run."""
-    from pagebench import results, session, summary
+    from pagebench.measure import contenders, session
     from pagebench.report import text
+    from pagebench.results import result_file, summary
 
     asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
@@ -69,9 +70,9 @@ def run(args: argparse.Namespace) -> None:
             raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
         path = session.resume(args.resume)
     else:
-        extra = session.Extra(args.own, args.cc, args.kernel, args.kernel_cc)
+        extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
         path = session.start(asked, extra, args.output, words)
-    found = summary.summarise(results.read(path))
+    found = summary.summarise(result_file.read(path))
     write(text.render(found))
     write(f"\nraw data: {path}")
     if not args.no_plots:
@@ -104,9 +105,9 @@ def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Pa
 
 def show(args: argparse.Namespace) -> None:
     """The report of a result file, or its summary."""
-    from pagebench import results, summary
+    from pagebench.results import result_file, summary
 
-    found = summary.summarise(results.read(args.file), args.margin)
+    found = summary.summarise(result_file.read(args.file), args.margin)
     if args.format == "json":
         import json
 
@@ -119,16 +120,17 @@ def show(args: argparse.Namespace) -> None:
 
 def plot(args: argparse.Namespace) -> None:
     """PNG and SVG of a result file."""
-    from pagebench import results, summary
+    from pagebench.results import result_file, summary
 
-    found = summary.summarise(results.read(args.file))
+    found = summary.summarise(result_file.read(args.file))
     for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
         write(str(path))
 
 
 def asm(args: argparse.Namespace) -> None:
     """The machine code of a probe, of all variants or of kernel trees."""
-    from pagebench import asm, names
+    from pagebench import names
+    from pagebench.code import form
     from pagebench.probes import PROBES
     from pagebench.report import listing
     from pagebench.variants import registry
@@ -139,7 +141,7 @@ def asm(args: argparse.Namespace) -> None:
     table = {one.name: registry.load(one) for one in objects} or dict(registry.known())
     if args.variant:
         table = {args.variant: registry.find(args.variant) if not objects else _pick(args.variant, table)}
-    listings = {name: asm.analyse(variant.probes[args.probe]) for name, variant in table.items()}
+    listings = {name: form.analyse(variant.probes[args.probe]) for name, variant in table.items()}
     for name, variant in table.items():
         write(listing.render(variant, args.probe, listings[name]))
     if len(args.kernel) == 2 and not args.variant:

@@ -12,6 +12,8 @@ from pagebench.errors import PagebenchError
 from pagebench.units import MIB
 
 PAGE_SIZE = 4096
+# Where a footprint stays.
+LEVELS = ("l1", "l2", "l3", "dram")
 
 LAYOUTS = {
     "plain": "a frame of its own for each page of the memmap",

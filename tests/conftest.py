@@ -13,19 +13,22 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pagebench import core, names, options, plan, sampling
-from pagebench.frames import Frames, Placed
+from pagebench import core, names
 from pagebench.host import machine
+from pagebench.measure import schedule
+from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
+from pagebench.measure.verification import verify
 from pagebench.memmap import folios
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern
+from pagebench.plan import building, groups, options, places
 from pagebench.units import KIB, MIB
 
 # Tests share the machine with measurements: no example is too slow.
 hypothesis.settings.register_profile("pagebench", deadline=None)
 hypothesis.settings.load_profile("pagebench")
 
-LEVELS = plan.Levels(32 * KIB, 512 * KIB, 8 * MIB)
+LEVELS = groups.Levels(32 * KIB, 512 * KIB, 8 * MIB)
 TINY: dict[str, Any] = {
     "contenders": ("pointer-select", "mask-select"),
     "orders": (2,),
@@ -42,34 +45,34 @@ TINY: dict[str, Any] = {
 class Placement:
     """A group with memory under it."""
 
-    group: plan.Group
+    group: groups.Group
     folio_map: FolioMap
-    regions: Mapping[plan.Place, core.Reservation]
-    frames: Frames
-    placed: list[Placed]
+    regions: Mapping[places.Place, core.Reservation]
+    memmaps: GroupMemmaps
+    loops: list[CellLoop]
 
     def verify(self, seed: int = 0) -> None:
         """As a worker does before it times anything."""
-        segments = [[self.placed[c] for c in segment] for segment in sampling.segments(self.group)]
-        self.frames.verify(self.group, segments, np.random.default_rng(seed))
+        segments = [[self.loops[c] for c in segment] for segment in schedule.segments(self.group)]
+        verify(self.memmaps, self.group, segments, np.random.default_rng(seed))
 
 
 @pytest.fixture
-def tiny() -> Callable[..., plan.Plan]:
+def tiny() -> Callable[..., groups.Plan]:
     """Builds plans of a few milliseconds, on a CPU that this process may use."""
 
-    def build(levels: plan.Levels = LEVELS, **changes: Any) -> plan.Plan:
+    def build(levels: groups.Levels = LEVELS, **changes: Any) -> groups.Plan:
         asked = {"cpu": machine.default_cpu(), **TINY, **changes}
-        return options.build(options.Options(**asked), levels, 32 * MIB, None)
+        return building.build(options.Options(**asked), levels, 32 * MIB, None)
 
     return build
 
 
 @pytest.fixture
-def movable() -> Callable[[plan.Plan], dict[str, bool]]:
+def movable() -> Callable[[groups.Plan], dict[str, bool]]:
     """Of every loop of a plan: that it may be copied."""
 
-    def every(the_plan: plan.Plan) -> dict[str, bool]:
+    def every(the_plan: groups.Plan) -> dict[str, bool]:
         return {f"{name} {group.probe}": True for name in the_plan.variant_names for group in the_plan.groups}
 
     return every
@@ -85,25 +88,27 @@ def unpinned() -> Iterator[None]:
 
 @pytest.fixture
 def place() -> Iterator[Callable[..., Placement]]:
-    """Gives a group memory, frames and loops in this process, as a worker would."""
+    """Gives a group memmaps and loops in this process, as a worker would."""
     with ExitStack() as stack:
 
-        def placed(group: plan.Group, struct_page_bytes: int = 64, seed: int = 0) -> Placement:
+        def placed(group: groups.Group, struct_page_bytes: int = 64, seed: int = 0) -> Placement:
             pattern = Pattern.parse(group.pattern)
             folio_map = pattern.folio_map(group.order, group.footprint_bytes, struct_page_bytes)
             regions = {}
-            for at in plan.places_of(group):
+            for at in places.places_of(group):
                 if at[1] != "memfd":
                     size = folios.reserved_bytes(folio_map.bytes, at[1])
                     alignment = max(names.BACKING_BYTES[at[1]], folio_map.alignment)
                     regions[at] = stack.enter_context(core.Reservation(size, alignment, at[1]))
-            frames = stack.enter_context(Frames(group, folio_map, regions, np.random.default_rng(seed)))
+            memmaps = stack.enter_context(
+                GroupMemmaps(group, folio_map, regions, np.random.default_rng(seed))
+            )
             cells = []
             for cell in group.cells:
                 variant = core.built_in_variants(struct_page_bytes)[cell.contender.variant]
                 run = np.array([variant.probes[group.probe].run], np.uint64)
-                cells.append(Placed(cell, variant, run, frames.base(cell)))
-            return Placement(group, folio_map, regions, frames, cells)
+                cells.append(CellLoop(cell, variant, run, memmaps.base(cell)))
+            return Placement(group, folio_map, regions, memmaps, cells)
 
         yield placed
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import results, summary
-from pagebench.plan import Cell, Contender, Group, Levels, Plan
+from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
+from pagebench.results import result_file, summary
 from pagebench.units import KIB, MIB
 
 Floats = npt.NDArray[np.float64]
@@ -132,8 +132,8 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         }
 
     return {
-        "kind": results.KIND,
-        "schema": results.SCHEMA,
+        "kind": result_file.KIND,
+        "schema": result_file.SCHEMA,
         "tool": {"name": "pagebench", "version": "0.1.0", "commit": "0123456789ab"},
         "created": "2026-01-02T03:04:05+00:00",
         "command": f"python -m pagebench run --seed {plan.seed}",
@@ -199,7 +199,7 @@ def file_of(
 
 
 def summary_of(path: Path, plan: Plan, model: Model, **kwargs: Any) -> dict[str, Any]:
-    return summary.summarise(results.read(file_of(path, plan, model, **kwargs)))
+    return summary.summarise(result_file.read(file_of(path, plan, model, **kwargs)))
 
 
 def jitter(*key: object) -> float:

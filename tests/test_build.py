@@ -242,7 +242,7 @@ def test_sources_are_beside_the_package_or_inside(tmp_path: Path, monkeypatch: p
     assert compiler.sources().joinpath("pagebench.h").is_file()
     package = tmp_path / "pagebench"
     package.mkdir()
-    monkeypatch.setattr(compiler, "__file__", str(package / "compiler.py"))
+    monkeypatch.setattr(compiler, "__file__", str(package / "variants" / "compiler.py"))
     with pytest.raises(compiler.CompilerError, match="sources are not beside"):
         compiler.sources()
     (tmp_path / "csrc").mkdir()

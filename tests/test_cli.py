@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import summaries
 
-from pagebench import __version__, cli, commands, results, runner
+from pagebench import __version__, cli, commands
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
+from pagebench.measure import runner
+from pagebench.results import result_file
 
 pytestmark = pytest.mark.usefixtures("unpinned")
 
@@ -64,7 +66,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = good.splitlines(keepends=True)
     Path("corrupt.jsonl").write_bytes(b"".join([*lines[:3], b"\0\0\0\0\n", *lines[4:]]))
     Path("foreign.jsonl").write_text("pid,ns\n1,2\n")
-    header = summaries.header_of(PLAN, schema=results.SCHEMA + 1)
+    header = summaries.header_of(PLAN, schema=result_file.SCHEMA + 1)
     summaries.write(Path("newer.jsonl"), [header])
     Path("empty.jsonl").write_bytes(b"")
     Path("directory").mkdir()
@@ -350,7 +352,7 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
     assert (process.returncode, out) == (130, "")
     assert err.startswith("pagebench: interrupted: what was measured is kept") and err.count("\n") == 1
     assert f"--resume {path}" in err
-    first = results.read(path)
+    first = result_file.read(path)
     assert 2 <= len(first.blocks) < 12
 
     shown = run("show", str(path))
@@ -361,7 +363,7 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
         file.write(b'{"kind":"block","process":')
     resumed = run("run", "--resume", str(path), "--no-plots")
     assert (resumed.returncode, resumed.stderr) == (0, "")
-    run_ = results.read(path)
+    run_ = result_file.read(path)
     assert run_.done == {(process, 0) for process in range(12)} and len(run_.blocks) == 12
     assert [block.line for block in run_.blocks[: len(first.blocks)]] == [
         block.line for block in first.blocks
@@ -369,7 +371,7 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
     assert "blocks are finished" not in resumed.stdout
 
     once_more = run("run", "--resume", str(path), "--no-plots")
-    assert once_more.stdout == resumed.stdout and len(results.read(path).blocks) == 12
+    assert once_more.stdout == resumed.stdout and len(result_file.read(path).blocks) == 12
 
 
 def test_an_interrupt_before_anything_is_finished(
@@ -381,8 +383,8 @@ def test_an_interrupt_before_anything_is_finished(
     monkeypatch.setattr(runner, "run", interrupt)
     assert cli.main(("run", "-o", "new.jsonl", *TINY)) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert results.read(Path("new.jsonl")).blocks == ()  # and --resume goes on from there
+    assert result_file.read(Path("new.jsonl")).blocks == ()  # and --resume goes on from there
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert cli.main(("run", "--resume", "new.jsonl", "--no-plots")) == 0
-    assert len(results.read(Path("new.jsonl")).blocks) == 2
+    assert len(result_file.read(Path("new.jsonl")).blocks) == 2

@@ -185,8 +185,9 @@ class TestObjects:
 
     def test_of_another_build_of_pagebench(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         copy = Path(shutil.copy(compiled.built_in(72), tmp_path))
-        layout = core.abi()
-        monkeypatch.setattr(core, "layout", lambda: [*layout[:-1], (layout[-1][0], 8)])
+        abi = core.abi()
+        for module in (core, core.variant):
+            monkeypatch.setattr(module, "abi", lambda: [*abi[:-1], (abi[-1][0], 8)])
         with pytest.raises(PagebenchError, match=r"another build of pagebench"):
             core.load_variants(copy)
         with pytest.raises(PagebenchError, match=r"error: .*built from other sources: build it again"):

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 from conftest import Placement
 
-from pagebench import core, names, plan
+from pagebench import core, names
 from pagebench.errors import PagebenchError
+from pagebench.measure import verification
+from pagebench.measure.verification import expected_addresses
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.layouts import exists_at
-from pagebench.plan import Cell, Contender, Group
+from pagebench.memmap.memmaps import PlainMemmap
+from pagebench.plan import places
+from pagebench.plan.groups import Cell, Contender, Group
 from pagebench.probes import PROBES
 from pagebench.units import KIB
 from pagebench.variants import registry
@@ -52,12 +56,12 @@ def test_every_variant_finds_every_head(place: Place, order: int, size: int, sha
     placement = place(group_of(every(), order, size, shared), size)
     placement.verify()
     found = placement.folio_map
-    for p in placement.placed:
-        placement.frames.encode([p])
+    for p in placement.loops:
+        placement.memmaps.encode([p])
         pfns = found.page_pfns[:: max(1, len(found.page_pfns) // 97)]
         heads = pfns if p.variant.name == names.IDENTITY else pfns >> order << order
         expected = p.base + heads * size
-        assert placement.frames.expected(p, "lookup", pfns).tolist() == expected.tolist()
+        assert expected_addresses(placement.folio_map, p, "lookup", pfns).tolist() == expected.tolist()
         for pfn, head in zip(pfns[:5], expected, strict=False):
             at = np.array([pfn * size // 8], np.uint32)
             base, offsets = core.ffi.cast("void *", p.base), core.ffi.from_buffer("uint32_t[]", at)
@@ -130,8 +134,8 @@ def test_a_mask_reads_the_pointers_of_an_aligned_folio_right(place: Place) -> No
 
 def test_a_memmap_of_another_order_is_found_wrong_and_both_pfns_are_named(place: Place) -> None:
     placement = place(group_of([Contender("pointer", backing="4k")], 2, footprint=4 * KIB))
-    for p in placement.placed:
-        placement.frames.encode([p])
+    for p in placement.loops:
+        placement.memmaps.encode([p])
         core.populate(p.variant, p.base, FolioMap.uniform(3, 4 * KIB).folios)
     match = wrong(placement)
     assert (match["pfn"], match["got"], match["expected"]) == ("4", "pfn 0", "4")
@@ -144,22 +148,22 @@ def test_a_mask_in_a_memmap_off_its_alignment_is_found_wrong(place: Place, name:
     placement = place(group)
     good = placement.folio_map
     with core.Reservation(good.bytes + 4096, 64 * KIB, "4k") as memory:
-        shifted = memory.PlainMemmap(memory.base + 4096, good)
-        p = dataclasses.replace(placement.placed[0], base=shifted.base)
+        shifted = PlainMemmap(memory.base + 4096, good)
+        p = dataclasses.replace(placement.loops[0], base=shifted.base)
         shifted.write(p.variant, True)
-        placement.frames._encoded[p.base] = p.cell.encoding
-        match = wrong(dataclasses.replace(placement, placed=[p, p]))
+        placement.memmaps._encoded[p.base] = p.cell.encoding
+        match = wrong(dataclasses.replace(placement, loops=[p, p]))
     assert (match["pfn"], match["got"], match["expected"]) == ("1", "-4096 bytes from the memmap", "0")
 
 
 def test_a_pointer_does_not_care_for_alignment(place: Place) -> None:
     placement = place(group_of([Contender("pointer", backing="4k")], 9))
     with core.Reservation(placement.folio_map.bytes + 4096, 64 * KIB, "4k") as memory:
-        shifted = memory.PlainMemmap(memory.base + 4096, placement.folio_map)
-        p = dataclasses.replace(placement.placed[0], base=shifted.base)
+        shifted = PlainMemmap(memory.base + 4096, placement.folio_map)
+        p = dataclasses.replace(placement.loops[0], base=shifted.base)
         shifted.write(p.variant, True)
-        placement.frames._encoded[p.base] = p.cell.encoding
-        dataclasses.replace(placement, placed=[p, p]).verify()
+        placement.memmaps._encoded[p.base] = p.cell.encoding
+        dataclasses.replace(placement, loops=[p, p]).verify()
 
 
 @pytest.mark.parametrize("change, what", [({"refs": 1}, "_refcount"), ({"maps": -1}, "_mapcount")])
@@ -167,7 +171,7 @@ def test_a_probe_that_leaves_wrong_counts_is_found(
     place: Place, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], what: str
 ) -> None:
     model = {**PROBES, "get": dataclasses.replace(PROBES["get"], **change)}
-    monkeypatch.setattr(frames, "PROBES", model)
+    monkeypatch.setattr(verification, "PROBES", model)
     placement = place(group_of([Contender("pointer", backing="4k")], 3, probe="get", footprint=4 * KIB))
     with pytest.raises(PagebenchError, match=rf"leaves a wrong {what} .*pfn 0 changed by 0, expected -?8"):
         placement.verify()
@@ -177,38 +181,38 @@ def test_a_probe_that_returns_another_page_is_found(place: Place) -> None:
     placement = place(group_of([Contender("pointer", backing="4k")], 2, footprint=4 * KIB))
     identity = core.built_in_variants()["identity"].probes["lookup"].run
     runs = np.array([identity], np.uint64)
-    spoilt = [dataclasses.replace(p, runs=runs) for p in placement.placed]
-    match = wrong(dataclasses.replace(placement, placed=spoilt))
+    spoilt = [dataclasses.replace(p, runs=runs) for p in placement.loops]
+    match = wrong(dataclasses.replace(placement, loops=spoilt))
     assert (match["pfn"], match["got"], match["expected"]) == ("1", "pfn 1", "0")
 
 
 def test_shared_frames_are_re_encoded_in_turn(place: Place) -> None:
     placement = place(group_of(every(), 2))
-    assert len({p.base for p in placement.placed}) == 1
+    assert len({p.base for p in placement.loops}) == 1
     pointer, mask = (
-        next(p for p in placement.placed if p.variant.name == name) for name in ("pointer", "mask")
+        next(p for p in placement.loops if p.variant.name == name) for name in ("pointer", "mask")
     )
-    fakehead = next(p for p in placement.placed if p.variant.name == "fakehead")
-    assert placement.frames.encode([pointer, fakehead]) == [pointer]
-    assert placement.frames.encode([pointer]) == []
+    fakehead = next(p for p in placement.loops if p.variant.name == "fakehead")
+    assert placement.memmaps.encode([pointer, fakehead]) == [pointer]
+    assert placement.memmaps.encode([pointer]) == []
     before = core.view(pointer.base, 4 * KIB).copy()
-    assert placement.frames.encode([mask]) == [mask]
+    assert placement.memmaps.encode([mask]) == [mask]
     words = (core.view(pointer.base, 4 * KIB) != before).reshape(-1, 64)
     assert set(np.flatnonzero(words.any(axis=0))) <= set(range(8, 16))  # the words of tails and nothing else
     assert set(np.flatnonzero(words.any(axis=1)) % 4) == {1, 2, 3}
-    placement.frames.encode([pointer])
+    placement.memmaps.encode([pointer])
     assert np.array_equal(core.view(pointer.base, 4 * KIB), before)
 
 
 def test_after_forgetting_whole_pages_are_written_again(place: Place) -> None:
     placement = place(group_of([Contender("pointer", backing="4k")], 2))
-    (p, _) = placement.placed
-    placement.frames.encode([p])
+    (p, _) = placement.loops
+    placement.memmaps.encode([p])
     before = core.view(p.base, 4 * KIB).copy()
     core.view(p.base, 4 * KIB)[:] = 0xA5
-    assert placement.frames.encode([p]) == []
-    placement.frames.forget()
-    assert placement.frames.encode([p]) == [p]
+    assert placement.memmaps.encode([p]) == []
+    placement.memmaps.forget()
+    assert placement.memmaps.encode([p]) == [p]
     assert np.array_equal(core.view(p.base, 4 * KIB), before)
 
 
@@ -224,8 +228,8 @@ def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
     placement = place(group, seed=seed)
     size = placement.folio_map.bytes
     ranges = {}
-    for p in placement.placed:
-        at = plan.place_of(p.cell, False)
+    for p in placement.loops:
+        at = places.place_of(p.cell, False)
         assert p.base % placement.folio_map.alignment == 0
         ranges[at] = (p.base, p.base + size)
         inside = [
@@ -234,7 +238,7 @@ def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
             if region.base <= p.base and p.base + size <= region.base + region.size and backing == at[1]
         ]
         assert len(inside) == 1
-    assert set(ranges) == set(plan.places_of(group))
+    assert set(ranges) == set(places.places_of(group))
     spans = sorted(ranges.values())
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     placement.verify()
@@ -242,5 +246,5 @@ def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
 
 def test_the_place_of_a_memmap_is_drawn(place: Place) -> None:
     group = group_of([Contender("pointer"), Contender("mask")], 2, shared=False)
-    bases = {place(group, seed=seed).placed[0].base % (2 << 20) for seed in range(8)}
+    bases = {place(group, seed=seed).loops[0].base % (2 << 20) for seed in range(8)}
     assert len(bases) > 4

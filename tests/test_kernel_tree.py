@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pagebench import asm, core
+from pagebench import core
+from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.memmaps import MappedMemmap
 from pagebench.probes import PROBES
 from pagebench.variants import compiled, compiler
-from pagebench.variants.kernel import build, compilation, tree
+from pagebench.variants.kernel import build, compilation
 from pagebench.variants.kernel.jump_table import ENTRY, SECTION, Image
+from pagebench.variants.kernel.tree import examine
 
 HEADERS = Path(os.environ.get("PAGEBENCH_KERNEL_HEADERS") or Path.home() / ".cache/pagebench/kernel-headers")
 POINTER, MASK = ("v6.1", "v6.12"), ("v7",)
@@ -62,7 +64,7 @@ def instructions(variant: core.Variant) -> dict[str, list[str]]:
     """The lookup's own instructions in every probe, the places that jumps go to left out."""
     text = {}
     for name, probe in variant.probes.items():
-        own = [i for i in asm.analyse(probe).instructions if i.in_variant]
+        own = [i for i in form.analyse(probe).instructions if i.in_variant]
         text[name] = [i.mnemonic if i.mnemonic.startswith("j") else f"{i.mnemonic} {i.operands}" for i in own]
     return text
 
@@ -195,11 +197,12 @@ class TestHeads:
 class TestMachineCode:
     @pytest.mark.parametrize("name", TREES)
     def test_forms(self, name: str) -> None:
-        form = "arith" if name in MASK else "branch"
+        tail_test = "arith" if name in MASK else "branch"
         for built in build.build("k", tree_of(name)):
             for probe in variant_of(built).probes.values():
-                expected = "none" if PROBES[probe.name].try_get or PROBES[probe.name].writes_tails else form
-                listing = asm.analyse(probe)
+                no_lookup = PROBES[probe.name].try_get or PROBES[probe.name].writes_tails
+                expected = "none" if no_lookup else tail_test
+                listing = form.analyse(probe)
                 assert (probe.name, listing.form) == (probe.name, expected)
                 assert listing.immovable == ""
 
@@ -243,7 +246,7 @@ class TestMachineCode:
         monkeypatch.setattr(compilation, "KBUILD", "obj-m := probe.o kernel_tree.o\nccflags-y := {flags}\n")
         as_is = build.build("k", tree_of(name))
         for one, other in zip(without, as_is, strict=True):
-            assert "call" in asm.analyse(variant_of(other).probes["lookup"]).immovable
+            assert "call" in form.analyse(variant_of(other).probes["lookup"]).immovable
             assert {"__fentry__", "__x86_return_thunk"} <= defined(other.path)
             assert not {"__fentry__", "__x86_return_thunk"} & defined(one.path)
             assert instructions(variant_of(one)) == instructions(variant_of(other))
@@ -256,8 +259,8 @@ class TestMachineCode:
             variant = variant_of(built)
             assert "clang" in built.compiler.lower()
             assert wrong_anywhere(variant, "plain", 9) == []
-            assert asm.analyse(variant.probes["lookup"]).form != "none"
-            assert all(asm.analyse(probe).bytes for probe in variant.probes.values())
+            assert form.analyse(variant.probes["lookup"]).form != "none"
+            assert all(form.analyse(probe).bytes for probe in variant.probes.values())
 
 
 def defined(path: Path) -> set[str]:
@@ -333,7 +336,7 @@ class TestPlaces:
     @pytest.mark.parametrize("name", POINTER)
     def test_a_source_tree(self, name: str, tmp_path: Path) -> None:
         tree = in_tree(tmp_path, name)
-        assert tree.examine("k", tree).source == tree
+        assert examine("k", tree).source == tree
         built = build.build("k", tree)
         reference = build.build("k", tree_of(name))
         assert [one.how for one in built] == [one.how for one in reference]
@@ -346,10 +349,10 @@ class TestPlaces:
         (tree / "Makefile").write_text(
             f"# Automatically generated\nexport KBUILD_OUTPUT = .\ninclude {source}/Makefile\n"
         )
-        assert tree.examine("k", tree).source == source
+        assert examine("k", tree).source == source
         (tree / "Makefile").write_text("# Older than v4.20\n")
         (tree / "source").symlink_to(source)
-        assert tree.examine("k", tree).source == source
+        assert examine("k", tree).source == source
         assert wrong_anywhere(variant_of(build.build("k", tree)[1]), "hvo", 9) == []
 
     def test_where_kbuild_gives_up_the_compiler_goes_on(
@@ -362,7 +365,7 @@ class TestPlaces:
 
     def test_a_module_directorys_link(self, tmp_path: Path) -> None:
         (tmp_path / "build").symlink_to(tree_of("v6.12"))
-        assert tree.examine("k", tmp_path / "build").path == tree_of("v6.12").resolve()
+        assert examine("k", tmp_path / "build").path == tree_of("v6.12").resolve()
 
 
 class TestCache:
@@ -487,5 +490,5 @@ class TestBrokenTrees:
 
 
 def test_the_compiler_is_the_trees_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tree.examine("k", tree_of("v6.1")).config_cc == ("gcc-12" if shutil.which("gcc-12") else "gcc")
+    assert examine("k", tree_of("v6.1")).config_cc == ("gcc-12" if shutil.which("gcc-12") else "gcc")
     assert Path(compiler.find("gcc")[0]).is_absolute()

@@ -11,13 +11,16 @@ import pytest
 from conftest import LEVELS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planted import plant
 
-from pagebench import names, options, plan
+from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios, layouts
 from pagebench.memmap.layouts import exists_at
-from pagebench.options import Options
-from pagebench.plan import Contender, Group, Plan
+from pagebench.memmap.patterns import Pattern
+from pagebench.plan import building, options, places, presets
+from pagebench.plan.groups import Contender, Group, Plan
+from pagebench.plan.options import Options
 from pagebench.probes import PROBES
 from pagebench.units import GIB, KIB, MIB
 
@@ -29,15 +32,14 @@ def enough_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kernel comes, whatever this machine's limit is."""
 
     def check(mappings: int) -> None:
-        (tmp_path / "max_map_count").write_text("65530")
-        real(mappings, tmp_path / "max_map_count")
+        real(mappings, plant(tmp_path, {"proc/sys/vm/max_map_count": "65530", "proc/self/maps": "a mapping"}))
 
     real = layouts.check_map_count
-    monkeypatch.setattr(options, "check_map_count", check)
+    monkeypatch.setattr(building, "check_map_count", check)
 
 
 def build(available: int | None = None, **asked: object) -> Plan:
-    return options.build(Options(**asked), LEVELS, L3_REPORTED, available)  # type: ignore[arg-type]
+    return building.build(Options(**asked), LEVELS, L3_REPORTED, available)  # type: ignore[arg-type]
 
 
 def compared(made: Plan) -> list[Group]:
@@ -102,7 +104,7 @@ def test_patterns_of_tails_have_no_cell_at_order_0(pattern: str) -> None:
     assert {(g.order, g.pattern) for g in compared(made)} == {
         (0, "random"),
         (2, "random"),
-        (2, str(plan.Pattern.parse(pattern))),
+        (2, str(Pattern.parse(pattern))),
     }
     with pytest.raises(PagebenchError, match=rf"nothing to measure \(chain over {pattern}.* at order 0"):
         build(orders=(0,), patterns=(pattern,))
@@ -185,7 +187,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
         assert group.level == LEVELS.of(group.footprint_bytes)
         size = made.struct_page_bytes
         if group.purpose == "compare":
-            wanted = Options(**asked).contenders or options.DEFAULT_CONTENDERS  # type: ignore[arg-type]
+            wanted = Options(**asked).contenders or presets.DEFAULT_CONTENDERS  # type: ignore[arg-type]
             every = [Contender.parse(text) for text in wanted]
             there = [c for c in every if exists_at(c.layout, group.order, size)]
             if PROBES[group.probe].writes_tails or made.memory_model:
@@ -201,7 +203,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             assert control.layout == "plain"
         # One memmap for all encodings where they fit into what is shared.
         by_encoding = {cell.encoding for cell in group.cells}
-        shared = plan.memmap_bytes(made, group) <= LEVELS.shared_bytes
+        shared = places.memmap_bytes(made, group) <= LEVELS.shared_bytes
         assert group.shared == (shared or len(by_encoding) == 1)
     assert controls == 1
     assert len({(g.purpose, g.order, g.footprint_bytes, g.pattern, g.probe) for g in made.groups}) == len(
@@ -219,24 +221,24 @@ def test_regions_hold_every_memmap(asked: dict[str, object]) -> None:
     made = build_or_none(asked)
     if not made or made.memory_model:
         return
-    sizes = plan.region_sizes(made)
-    places = {place for group in made.groups for place in plan.places_of(group)}
-    assert set(sizes) == {place for place in places if place[1] != "memfd"}
+    sizes = places.region_sizes(made)
+    every = {place for group in made.groups for place in places.places_of(group)}
+    assert set(sizes) == {place for place in every if place[1] != "memfd"}
     for group in made.groups:
-        needed = plan.folio_map(made, group).bytes
-        assert plan.memmap_bytes(made, group) == needed
-        for place in plan.places_of(group):
+        needed = places.folio_map(made, group).bytes
+        assert places.memmap_bytes(made, group) == needed
+        for place in places.places_of(group):
             if place[1] != "memfd":
                 assert sizes[place] >= needed
                 assert sizes[place] % names.BACKING_BYTES[place[1]] == 0
 
 
-@pytest.mark.parametrize("preset", options.PRESETS)
+@pytest.mark.parametrize("preset", presets.PRESETS)
 def test_presets_are_plans(preset: str) -> None:
     made = build(preset=preset)
     assert made.preset == preset
     named = {str(cell.contender) for group in made.groups for cell in group.cells if cell.role == "contender"}
-    assert named <= {str(Contender.parse(text)) for text in options.PRESETS[preset].contenders}
+    assert named <= {str(Contender.parse(text)) for text in presets.PRESETS[preset].contenders}
     assert axes(made) and len(axes(build(preset=preset, probes=("lookup",)))) < len(axes(made))
 
 
@@ -312,7 +314,7 @@ def test_more_than_memory_is_refused_with_both_numbers_before_it_is_allocated(
     def allocate(*_: object) -> None:
         raise AssertionError("a memmap was made")
 
-    if not plan.Pattern.parse(pattern).exists_at(order):
+    if not Pattern.parse(pattern).exists_at(order):
         pytest.skip("slabs are of order 3")
     monkeypatch.setattr(folios.FolioMap, "__post_init__", allocate)
     with pytest.raises(PagebenchError, match=r"need \d[\d.]*G and 8G of memory are free"):
@@ -328,7 +330,7 @@ def test_a_memmap_that_offsets_do_not_reach_is_refused(footprint: str, available
 
 def test_memory_is_counted_for_every_memmap_and_the_worker_itself() -> None:
     asked = {"orders": (2,), "footprints": ("1G",), "probes": ("lookup",), "contenders": ("pointer", "mask")}
-    memmaps = sum(plan.region_sizes(build(**asked)).values())
+    memmaps = sum(places.region_sizes(build(**asked)).values())
     assert memmaps == 3 * GIB  # two encodings and the A/A copy
     with pytest.raises(PagebenchError):
         build(memmaps + GIB // 2, **asked)

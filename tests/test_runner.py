@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import summaries
 
-from pagebench import results, runner
 from pagebench.errors import PagebenchError
-from pagebench.plan import Plan
-from pagebench.results import Run, Writer
+from pagebench.measure import runner
+from pagebench.plan.groups import Plan
+from pagebench.results import result_file
+from pagebench.results.result_file import Run, Writer
 
 GROUPS = [summaries.group_of(["pointer", "mask"], order=order) for order in (2, 9)]
 PLAN = summaries.plan_of(GROUPS, processes=3, rounds=2)
@@ -59,7 +60,7 @@ def start(
     path: Path, done: set[tuple[int, int]] | None = None, progress: Any = nothing, plan: Plan = PLAN
 ) -> None:
     if path.exists():
-        writer = Writer.resume(results.read(path))
+        writer = Writer.resume(result_file.read(path))
     else:
         writer = Writer.create(path, summaries.header_of(plan))
     try:
@@ -69,7 +70,7 @@ def start(
 
 
 def read(path: Path) -> Run:
-    run = results.read(path)
+    run = result_file.read(path)
     assert all(count == 1 for count in Counter((b.process, b.group) for b in run.blocks).values())
     return run
 
@@ -189,7 +190,7 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_blocks(
         runner.run(made, writer, movable(made), set(), stop)
     writer.close()
     os.truncate(path, path.stat().st_size - cut)
-    first = results.read(path)
+    first = result_file.read(path)
     assert len(first.blocks) == blocks - (cut > 0)
     writer = Writer.resume(first)
     runner.run(made, writer, movable(made), first.done, nothing)

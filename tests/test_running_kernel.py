@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from planted import plant
 from test_btf import Types, needs_btf
 
-from pagebench import cli, options
+from pagebench import cli
 from pagebench.host import machine, running_kernel
 from pagebench.host.running_kernel import Found
-from pagebench.plan import Contender, Levels
+from pagebench.plan import building, options
+from pagebench.plan.groups import Contender, Levels
 from pagebench.report import info
 from pagebench.variants import registry
 
@@ -379,7 +380,7 @@ def test_what_it_proposes_the_tool_takes(tmp_path: Path, name: str, monkeypatch:
         assert args.command in ("run", "align")
         if args.command == "run" and args.struct_page_bytes == 64:  # another size has to be compiled
             asked = options.Options(contenders=args.contenders, orders=args.orders)
-            assert options.build(asked, Levels(32 << 10, MIB, 32 * MIB), 32 * MIB, None).groups
+            assert building.build(asked, Levels(32 << 10, MIB, 32 * MIB), 32 * MIB, None).groups
 
 
 WHOLE = """\

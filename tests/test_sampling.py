@@ -16,11 +16,15 @@ from conftest import Placement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, plan, sampling
+from pagebench import core
 from pagebench.errors import PagebenchError
+from pagebench.measure import sampling, schedule
+from pagebench.measure.sampling import GroupSampler
+from pagebench.measure.schedule import balanced_orders, segments
+from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
 from pagebench.memmap.folios import FolioMap
-from pagebench.sampling import GroupSampler, Windows, balanced_orders, segments
+from pagebench.plan import groups
 from pagebench.units import KIB
 
 Place = Callable[..., Placement]
@@ -123,14 +127,14 @@ def sampler_of(
     pattern = patterns.Pattern.parse(group.pattern)
     pfns = patterns.draw(pattern, placement.folio_map, group.footprint_bytes, 1 << 20, rng)
     windows = Windows(placement.folio_map, pfns)
-    return GroupSampler(group, placement.placed, placement.frames, windows, clock, counters, rounds, rng)
+    return GroupSampler(group, placement.loops, placement.memmaps, windows, clock, counters, rounds, rng)
 
 
-def shared_group(**kwargs: Any) -> plan.Group:
+def shared_group(**kwargs: Any) -> groups.Group:
     return summaries.group_of(["pointer-select", "mask-select", "fakehead"], **kwargs)
 
 
-def own_group(**kwargs: Any) -> plan.Group:
+def own_group(**kwargs: Any) -> groups.Group:
     return dataclasses.replace(shared_group(**kwargs), shared=False, level="l2")
 
 
@@ -142,7 +146,7 @@ def test_a_group_is_sampled(place: Place, clock: core.Clock) -> None:
     assert np.shape(line["lookups"]) == (ROUNDS,)
     assert np.shape(line["core_ticks"]) == (2, 2, ROUNDS)
     assert np.min(line["ticks"]) > 0 and np.min(line["core_ticks"]) > 0
-    assert line["core_cycles"] == sampling.CORE_CYCLES
+    assert line["core_cycles"] == sampling.ADD_CHAIN_CYCLES
     assert line["copies"] == [1] * cells
     assert line["counts"] == [{}] * cells
     assert all(0 <= cell < cells and 0 <= round_ < ROUNDS for cell, round_ in line["switches"])
@@ -179,16 +183,16 @@ def test_one_wrong_result_is_found(
 ) -> None:
     placement = place(shared_group())
     sampler = sampler_of(placement, clock)
-    victim = placement.placed[cell]
-    real = placement.frames.expected
+    victim = placement.loops[cell]
+    real = sampling.expected_addresses
 
-    def expected(p: Any, *rest: Any) -> npt.NDArray[np.uint64]:
-        addresses = real(p, *rest)
+    def expected(folio_map: Any, p: Any, *rest: Any) -> npt.NDArray[np.uint64]:
+        addresses = real(folio_map, p, *rest)
         if p is victim:
             addresses[-1] += np.uint64(off)
         return addresses
 
-    monkeypatch.setattr(placement.frames, "expected", expected)
+    monkeypatch.setattr(sampling, "expected_addresses", expected)
     name = str(victim.cell.contender)
     with pytest.raises(
         PagebenchError, match=rf"^{name} returned a wrong head while it was timed \(chain, order 2"
@@ -205,7 +209,7 @@ def test_every_memmap_gets_as_many_visits(place: Place, clock: core.Clock) -> No
     (segment,) = sampler.segments
     visits = [*segment, *sampler._extra_visits(segment)]
     assert visits[: len(group.cells)] == list(range(len(group.cells)))
-    reading = [placement.placed[c].base for c in visits if group.cells[c].role != "identity"]
+    reading = [placement.loops[c].base for c in visits if group.cells[c].role != "identity"]
     times = Counter(reading)
     assert len(times) == 3 and set(times.values()) == {3}
     line = sampler.run()
@@ -213,14 +217,14 @@ def test_every_memmap_gets_as_many_visits(place: Place, clock: core.Clock) -> No
     assert sampler_of(place(shared_group()), clock)._extra_visits([0, 2, 3]) == []
 
 
-def schedule_of(sampler: GroupSampler, segment: list[int], length: int = 500) -> sampling.Schedule:
+def schedule_of(sampler: GroupSampler, segment: list[int], length: int = 500) -> schedule.Schedule:
     lengths = length + np.arange(sampler.rounds)
     return sampler._schedule(segment, lengths, 100)
 
 
 @pytest.mark.parametrize("make", [shared_group, own_group])
 def test_a_schedule_times_every_cell_in_every_round(
-    place: Place, clock: core.Clock, make: Callable[[], plan.Group]
+    place: Place, clock: core.Clock, make: Callable[[], groups.Group]
 ) -> None:
     placement = place(make())
     sampler = sampler_of(placement, clock, rounds=20)
@@ -230,12 +234,12 @@ def test_a_schedule_times_every_cell_in_every_round(
         assert samples.shape == (sampler.rounds, len(schedule.visits) + 2)
         ends = samples[:, [0, -1]]
         assert set(ends["run"].flat) == {core.ADD_CHAIN}
-        assert set(ends["lookups"].flat) == {sampling.CORE_CYCLES}
+        assert set(ends["lookups"].flat) == {sampling.ADD_CHAIN_CYCLES}
         batches = samples[:, 1:-1]
         assert (batches["lead_in"] == 100).all()
         assert (batches["lookups"] == 500 + np.arange(sampler.rounds)[:, None]).all()
         for at, order in np.ndenumerate(schedule.order):
-            p = placement.placed[schedule.visits[order]]
+            p = placement.loops[schedule.visits[order]]
             assert batches[at]["base"] == p.base
             assert batches[at]["run"] in p.runs
         assert all(sorted(row) == list(range(len(schedule.visits))) for row in schedule.order.tolist())
@@ -251,8 +255,8 @@ def test_a_schedule_times_every_cell_in_every_round(
 def test_a_copy_is_drawn_for_each_visit(place: Place, clock: core.Clock) -> None:
     placement = place(shared_group())
     runs = np.array([1000, 2000, 3000], np.uint64)  # never run here
-    many = [dataclasses.replace(p, runs=runs) for p in placement.placed]
-    sampler = sampler_of(dataclasses.replace(placement, placed=many), clock, rounds=300)
+    many = [dataclasses.replace(p, runs=runs) for p in placement.loops]
+    sampler = sampler_of(dataclasses.replace(placement, loops=many), clock, rounds=300)
     schedule = schedule_of(sampler, sampler.segments[0])
     for place_ in range(len(schedule.visits)):
         drawn = Counter(schedule.samples[:, 1:-1]["run"][schedule.order == place_].tolist())
@@ -285,14 +289,14 @@ def test_encodings_alternate_abba_and_every_round_is_run_once(
     def run_samples(_: core.Clock, samples: npt.NDArray[Any]) -> None:
         if samples.size == 1:  # a pass to settle
             return
-        for number, schedule in enumerate(schedules):
-            if np.shares_memory(samples, schedule.samples):
+        for number, one in enumerate(schedules):
+            if np.shares_memory(samples, one.samples):
                 ran.append((number, samples.size // sizes[number]))
 
     monkeypatch.setattr(sampling.core, "run_samples", run_samples)
-    real = placement.frames.encode
+    real = placement.memmaps.encode
     monkeypatch.setattr(
-        placement.frames,
+        placement.memmaps,
         "encode",
         lambda placed: [encoded.append(p.cell.encoding) or p for p in real(placed)],
     )
@@ -306,7 +310,7 @@ def test_encodings_alternate_abba_and_every_round_is_run_once(
 
 def test_re_encoding_takes_a_tenth_of_the_time_at_most(place: Place, clock: core.Clock) -> None:
     sampler = sampler_of(place(shared_group()), clock, rounds=50)
-    round_ns = len(sampler.placed) * sampling.BATCH_NS * (1 + sampling.LEAD_IN)
+    round_ns = len(sampler.loops) * sampling.BATCH_NS * (1 + sampling.LEAD_IN)
     for encode_ns in (0, 1e3, 1e5, 2e5, 1e12):
         rounds = sampler._rounds_per_block(encode_ns)
         assert 1 <= rounds <= 50
@@ -332,11 +336,11 @@ def test_counts_are_medians_of_rounds_after_the_timed_ones(place: Place, clock: 
     placement = place(shared_group())
     counters = FakeCounters()
     line = sampler_of(placement, clock, rounds=9, counters=counters).run()
-    cells = len(placement.placed)
+    cells = len(placement.loops)
     each = min(9, sampling.COUNTED_ROUNDS)
     assert len(counters.seen) == cells * each
-    order = [c for part in sampling.segments(placement.group) for c in part]
+    order = [c for part in schedule.segments(placement.group) for c in part]
     for place_, c in enumerate(order):
         mine = counters.seen[place_ * each : (place_ + 1) * each]
-        assert set(mine) == {(placement.placed[c].base, int(placement.placed[c].runs[0]))}
+        assert set(mine) == {(placement.loops[c].base, int(placement.loops[c].runs[0]))}
         assert line["counts"][c] == {"cycles": place_ * each + (each + 1) / 2, "l1d_misses": 1.0}

@@ -12,9 +12,9 @@ import pytest
 import summaries
 from summaries import GHZ, Floats, jitter
 
-from pagebench import results, stats, summary
 from pagebench.errors import PagebenchError
-from pagebench.plan import Cell, Group, Plan
+from pagebench.plan.groups import Cell, Group, Plan
+from pagebench.results import result_file, statistics, summary
 from pagebench.units import KIB, MIB
 
 CONTRACT = {
@@ -164,18 +164,18 @@ def test_ps_are_adjusted_over_all_comparisons_and_nothing_else(tmp_path: Path) -
             + np.zeros(rounds)
         )
 
-    run = results.read(summaries.file_of(tmp_path / "r.jsonl", plan, faint))
+    run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan, faint))
     found = summary.summarise(run)
     ps = []
     for index, group in enumerate(plan.groups):
         blocks = [block for block in run.blocks if block.group == index]
         for position in range(1, len(NAMES)):
             values = np.array([np.mean(b.ns[position] - b.ns[0]) for b in blocks])
-            ps.append(stats.t_test_p(values))
+            ps.append(statistics.t_test_p(values))
         assert len(blocks) == plan.processes and group.cells[0].contender.variant == NAMES[0]
     compared = [c for c in found["cells"] if c["verdict"] != "reference"]
     # The series repeats some of them and is a family of its own.
-    assert [c["p_adjusted"] for c in compared] == pytest.approx(stats.holm(ps), rel=1e-5)
+    assert [c["p_adjusted"] for c in compared] == pytest.approx(statistics.holm(ps), rel=1e-5)
     assert [c["p_adjusted"] for c in compared] != ps
 
 
@@ -267,7 +267,7 @@ def test_numbers_without_any_noise_are_judged(tmp_path: Path) -> None:
 
 
 def test_the_margin_decides_what_is_equivalent(tmp_path: Path) -> None:
-    run = results.read(summaries.file_of(tmp_path / "r.jsonl", plan_with(margin_cycles=0.25), planted))
+    run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan_with(margin_cycles=0.25), planted))
     by_margin = {
         margin: cell_of(summary.summarise(run, margin), "mask-select")["verdict"] for margin in (None, 1e-6)
     }
@@ -289,13 +289,13 @@ def test_the_margin_is_in_core_cycles(tmp_path: Path) -> None:
     for ghz in (4.0, 10.0, 20.0):
         lines = [summaries.block_of(plan, process, 0, near, ghz=ghz) for process in range(plan.processes)]
         path = summaries.write(tmp_path / f"{ghz}.jsonl", [summaries.header_of(plan), *lines])
-        verdicts[ghz] = cell_of(summary.summarise(results.read(path)), "mask-select")["verdict"]
+        verdicts[ghz] = cell_of(summary.summarise(result_file.read(path)), "mask-select")["verdict"]
     assert verdicts == {4.0: "equivalent", 10.0: "equivalent", 20.0: "inconclusive"}
 
 
 def test_a_summary_is_the_same_each_time(tmp_path: Path) -> None:
     path = summaries.file_of(tmp_path / "r.jsonl", plan_with(), planted)
-    first, second = (json.dumps(summary.summarise(results.read(path))) for _ in range(2))
+    first, second = (json.dumps(summary.summarise(result_file.read(path))) for _ in range(2))
     assert first == second
 
 
@@ -307,7 +307,7 @@ def test_the_order_of_blocks_does_not_matter(tmp_path: Path, found: dict[str, An
         for process in reversed(range(plan.processes))
     ]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert summary.summarise(results.read(path)) == found
+    assert summary.summarise(result_file.read(path)) == found
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 17])
@@ -326,7 +326,7 @@ def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, blocks: int) -> Non
 def test_a_run_without_a_finished_group_says_how_to_go_on(tmp_path: Path) -> None:
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan_with())])
     with pytest.raises(PagebenchError, match=r"holds no finished group yet: .*--resume"):
-        summary.summarise(results.read(path))
+        summary.summarise(result_file.read(path))
 
 
 def with_invalid(path: Path, of: dict[int, set[int]]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def with_invalid(path: Path, of: dict[int, set[int]]) -> dict[str, Any]:
         )
         for process in range(plan.processes)
     ]
-    return summary.summarise(results.read(summaries.write(path, [summaries.header_of(plan), *lines])))
+    return summary.summarise(result_file.read(summaries.write(path, [summaries.header_of(plan), *lines])))
 
 
 def test_a_process_without_a_valid_round_is_left_out(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
     ]
     lines = [summaries.block_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
     found = summary.summarise(
-        results.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines]))
+        result_file.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines]))
     )
     assert found["interference"] == {
         "samples": 3 * 6 * 5,
@@ -410,7 +410,7 @@ def test_the_backing_is_the_one_obtained(tmp_path: Path, obtained: dict[str, int
     plan = plan_with(summaries.group_of(NAMES), processes=2)
     lines = [summaries.block_of(plan, p, 0, planted, backing={"2m": obtained}) for p in range(2)]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert {c["backing"] for c in summary.summarise(results.read(path))["cells"]} == {name}
+    assert {c["backing"] for c in summary.summarise(result_file.read(path))["cells"]} == {name}
 
 
 def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
     del counts[0][0]["instructions"]
     lines = [summaries.block_of(plan, p, 0, planted, counts=counts[p]) for p in range(3)]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    found = summary.summarise(results.read(path))
+    found = summary.summarise(result_file.read(path))
     assert cell_of(found, "pointer-branch")["counts"] == {"cycles": 10.0, "instructions": 8.5}
     assert cell_of(found, "branchless")["counts"] == {}
 
@@ -430,6 +430,6 @@ def test_the_clock_is_that_of_the_blocks(tmp_path: Path) -> None:
     plan = plan_with(summaries.group_of(NAMES), processes=3)
     lines = [summaries.block_of(plan, p, 0, planted, ghz=ghz) for p, ghz in enumerate((3.0, 3.2, 2.4))]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    core_ghz = summary.summarise(results.read(path))["clock"]["core_ghz"]
+    core_ghz = summary.summarise(result_file.read(path))["clock"]["core_ghz"]
     assert core_ghz == {"low": 2.4, "median": 3.0, "high": 3.2}
     assert all(math.isfinite(value) for value in core_ghz.values())

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from summaries import GHZ, Floats, made_up
 
-from pagebench import options, results, summary
-from pagebench.plan import Cell, Group, Plan
+from pagebench.plan import building, options
+from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.report import text
+from pagebench.results import result_file, summary
 from pagebench.units import GIB, KIB, MIB
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,7 +41,7 @@ LONG = (
 def default(path: Path) -> dict[str, Any]:
     """What `run` without options ends in."""
     asked = options.Options(rounds=7, seed=1, cpu=1)
-    return summaries.summary_of(path, options.build(asked, summaries.LEVELS, 32 * MIB, None), made_up)
+    return summaries.summary_of(path, building.build(asked, summaries.LEVELS, 32 * MIB, None), made_up)
 
 
 def many(path: Path) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def untrusted(path: Path) -> dict[str, Any]:
     header = summaries.header_of(
         the_plan, warnings=["governor is powersave: cpupower frequency-set -g performance"]
     )
-    return summary.summarise(results.read(summaries.write(path, [header, *lines])))
+    return summary.summarise(result_file.read(summaries.write(path, [header, *lines])))
 
 
 def counted(path: Path) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def counted(path: Path) -> dict[str, Any]:
         for c in range(len(the_plan.groups[0].cells))
     ]
     lines = [summaries.block_of(the_plan, p, 0, made_up, counts=counts) for p in range(the_plan.processes)]
-    return summary.summarise(results.read(summaries.write(path, [summaries.header_of(the_plan), *lines])))
+    return summary.summarise(result_file.read(summaries.write(path, [summaries.header_of(the_plan), *lines])))
 
 
 REPORTS = {"default": default, "many": many, "partial": partial, "untrusted": untrusted, "counted": counted}

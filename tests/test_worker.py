@@ -18,9 +18,12 @@ import summaries
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core, plan, results, sampling, worker
+from pagebench import core
 from pagebench.errors import PagebenchError
-from pagebench.plan import Plan
+from pagebench.measure import sampling, worker
+from pagebench.plan import groups
+from pagebench.plan.groups import Plan
+from pagebench.results import result_file
 from pagebench.units import KIB
 
 pytestmark = pytest.mark.usefixtures("unpinned")
@@ -48,7 +51,7 @@ def test_a_line_for_each_group_that_a_result_file_takes(
     lines = list(worker.run_job(json.loads(json.dumps(job(made, movable(made), process=1)))))
     assert sorted(line["group"] for line in lines) == list(range(len(made.groups)))
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(made), *lines])
-    for block, line in zip(results.read(path).blocks, lines, strict=True):
+    for block, line in zip(result_file.read(path).blocks, lines, strict=True):
         group = made.groups[block.group]
         assert block.process == 1
         assert block.ns.shape == (len(group.cells), made.rounds)
@@ -88,7 +91,7 @@ def test_layouts_and_struct_page_sizes(tiny: Build, movable: Movable) -> None:
 
 
 def test_frames_of_their_own_beyond_the_cache(tiny: Build, movable: Movable) -> None:
-    small = plan.Levels(4 * KIB, 8 * KIB, 16 * KIB)
+    small = groups.Levels(4 * KIB, 8 * KIB, 16 * KIB)
     made = tiny(levels=small, footprints=("256K",), probes=("chain",), rounds=9)
     assert not made.groups[0].shared
     (line, *_) = worker.run_job(job(made, movable(made), groups=[0]))
@@ -103,7 +106,7 @@ def test_draws_depend_on_seed_process_and_use_alone(tiny: Build, movable: Movabl
         with worker_of(the_plan, movable(the_plan), process) as w:
             group = the_plan.groups[0]
             runs = np.concatenate([w.copies[loop] for loop in sorted(w.copies)]).astype(np.int64)
-            windows = w.windows(group, w.frames(group).folio_map)
+            windows = w.windows(group, w.memmaps(group).folio_map)
             return (
                 (runs - runs.min()).tolist(),
                 windows.pfns.tolist(),
@@ -154,11 +157,11 @@ def test_groups_over_one_memmap_share_it(tiny: Build, movable: Movable) -> None:
     made = tiny(patterns=("random", "heads"))
     with worker_of(made, movable(made)) as w:
         first, *others = made.groups
-        frames = w.frames(first)
+        frames = w.memmaps(first)
         windows = w.windows(first, frames.folio_map)
         for group in others:
             if worker.memmap_key(group) == worker.memmap_key(first):
-                assert w.frames(group) is frames
+                assert w.memmaps(group) is frames
                 again = w.windows(group, frames.folio_map)
                 assert (again is windows) == (group.pattern == first.pattern)
                 windows, first = again, group
@@ -190,7 +193,7 @@ def test_the_order_of_groups_is_not_always_the_same() -> None:
 
 def start(job_: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pagebench.worker"],
+        [sys.executable, "-m", "pagebench.measure.worker"],
         input=json.dumps(job_),
         capture_output=True,
         text=True,

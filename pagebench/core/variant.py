@@ -112,7 +112,7 @@ def abi() -> list[tuple[str, int]]:
 
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    """A shared object that pagebench.compiled made, loaded until the process ends.  Raises PagebenchError."""
+    """A shared object that pagebench.variants made, loaded until the process ends.  Raises PagebenchError."""
     try:
         loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
     except OSError as error:
@@ -132,7 +132,7 @@ def _pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
 
 
 def load_variants(path: Path) -> dict[str, Variant]:
-    """The variants of a shared object that :mod:`pagebench.compiled` made, by name.
+    """The variants of a shared object that :mod:`pagebench.variants.compiled` made, by name.
 
     It stays loaded, out of sight of every other one, until the process ends.  Raises PagebenchError for a
     file that cannot be loaded or is none of pagebench's.

@@ -33,7 +33,7 @@ class FolioMap:
     orders: npt.NDArray[np.int64]
     # Which folios HVO treats (hugetlb); the others keep a plain memmap.
     optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
-    # Where struct pages are, if not one behind the other: see pagebench.alignment.
+    # Where struct pages are, if not one behind the other: see pagebench.memmap.arrangement.
     arrangement: Callable[[npt.NDArray[np.int64]], core.Offsets] | None = None
 
     def __post_init__(self) -> None:

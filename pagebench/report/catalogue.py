@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pagebench import asm, core, names
+from pagebench import core, names
+from pagebench.code import form
 from pagebench.names import LAYOUTS
-from pagebench.options import PRESETS
+from pagebench.plan.presets import PRESETS
 from pagebench.probes import PROBES
 
 
@@ -14,10 +15,10 @@ def render() -> str:
     """Variants with the forms their compiler gave them, layouts, patterns, probes."""
     lines = []
     for variant in core.built_in_variants().values():
-        form = asm.analyse(variant.probes["chain"]).form
+        chain = form.analyse(variant.probes["chain"]).form
         origin = ", ".join(part for part in (variant.version, variant.commit) if part)
         lines.append(
-            f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
+            f"  {variant.name:15} {chain:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
         ("layouts", LAYOUTS),

@@ -6,7 +6,7 @@ import textwrap
 from itertools import zip_longest
 
 from pagebench import core
-from pagebench.asm import Instruction, Listing
+from pagebench.code.form import Instruction, Listing
 
 COLUMNS = 75
 LEGEND = "| the variant's own   > its tail test and what consumes it"

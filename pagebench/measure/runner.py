@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from pagebench.errors import PagebenchError
-from pagebench.plan import Plan
-from pagebench.results import Writer
+from pagebench.plan.groups import Plan
+from pagebench.results.result_file import Writer
 
 # What a signal that ends a worker is likely to mean.
 WHY_KILLED: Mapping[int, str] = {
@@ -29,7 +29,7 @@ def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subproces
     In a session of its own: an interrupt at the terminal is the parent's.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "pagebench.worker"],
+        [sys.executable, "-m", "pagebench.measure.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from pagebench import core
-from pagebench.disassembly import JUMPS_IF, REGISTER, WIDE, Op, decode, parse_number, registers
+from pagebench.code.disassembly import JUMPS_IF, REGISTER, WIDE, Op, decode, parse_number, registers
 from pagebench.errors import PagebenchError
 
 Form = Literal["branch", "select", "arith", "none"]

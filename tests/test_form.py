@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from pagebench import asm, core
+from pagebench import core
+from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.names import BUILT_IN_STRUCT_PAGES
 from pagebench.report import listing as report
@@ -48,14 +49,14 @@ def probe(code: str | bytes, variant_code: tuple[int, int], name: str = "lookup"
     return core.Probe(name=name, run=0, start=0, code=code, variant_code=variant_code, cdata=None)
 
 
-def analyse_by_hand(code: str, machine: str) -> tuple[asm.Listing, str]:
+def analyse_by_hand(code: str, machine: str) -> tuple[form.Listing, str]:
     """The listing of a variant of these bytes, followed by a return, and its text."""
-    listing = asm.analyse(probe(code + RETURN[machine], (0, len(bytes.fromhex(code)))), machine)
+    listing = form.analyse(probe(code + RETURN[machine], (0, len(bytes.fromhex(code)))), machine)
     own = listing.instructions[:-1]
     return listing, "; ".join(f"{i.mnemonic} {i.operands}".strip() for i in own)
 
 
-def tail_test(listing: asm.Listing) -> str:
+def tail_test(listing: form.Listing) -> str:
     return " ".join(i.mnemonic for i in listing.instructions if i.tail_test)
 
 
@@ -73,7 +74,7 @@ def lookups(variant: core.Variant) -> list[core.Probe]:
     return [variant.probes[name] for name in PROBES]
 
 
-def check_variant(name: str, struct_page_bytes: int, listing: asm.Listing) -> None:
+def check_variant(name: str, struct_page_bytes: int, listing: form.Listing) -> None:
     """What holds of a variant's probe by any compiler."""
     assert listing.form in promised(name, struct_page_bytes), name
     assert not listing.immovable
@@ -99,13 +100,13 @@ def test_built_in_variants_are_what_they_are_called(struct_page_bytes: int, prob
     variants = core.built_in_variants(struct_page_bytes)
     assert PINNED.keys() < variants.keys()
     for name, variant in variants.items():
-        check_variant(name, struct_page_bytes, asm.analyse(variant.probes[probe_name]))
+        check_variant(name, struct_page_bytes, form.analyse(variant.probes[probe_name]))
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) -> None:
     for one in lookups(core.built_in_variants(struct_page_bytes)["fakehead"]):
-        listing = asm.analyse(one)
+        listing = form.analyse(one)
         neighbour = re.compile(rf"\[\w+(, #| \+ ){struct_page_bytes + 8:#x}\]")
         loads = [i.offset for i in listing.instructions if i.in_variant and neighbour.search(i.operands)]
         assert loads
@@ -115,13 +116,13 @@ def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) ->
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_probes_without_a_lookup_have_no_form(struct_page_bytes: int) -> None:
     for variant in core.built_in_variants(struct_page_bytes).values():
-        assert {asm.analyse(variant.probes[name]).form for name in ("try_get", "prep")} == {"none"}
+        assert {form.analyse(variant.probes[name]).form for name in ("try_get", "prep")} == {"none"}
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_gup_looks_up_twice(struct_page_bytes: int) -> None:
     for name, variant in core.built_in_variants(struct_page_bytes).items():
-        once, twice = (asm.analyse(variant.probes[probe_name]) for probe_name in ("lookup", "gup"))
+        once, twice = (form.analyse(variant.probes[probe_name]) for probe_name in ("lookup", "gup"))
         assert once.form == twice.form, name
         assert twice.variant_instructions > 2 * once.variant_instructions, name
         assert not twice.immovable
@@ -129,7 +130,7 @@ def test_gup_looks_up_twice(struct_page_bytes: int) -> None:
 
 def test_identity_has_nothing_of_its_own() -> None:
     for one in lookups(core.built_in_variants()["identity"]):
-        listing = asm.analyse(one)
+        listing = form.analyse(one)
         assert (listing.variant_instructions, listing.variant_bytes, tail_test(listing)) == (0, 0, "")
         assert len(listing.harness) == listing.loop_instructions > 3
 
@@ -139,13 +140,13 @@ def test_code_between_the_marks_is_the_variants() -> None:
     for name in ("pointer-select", "mask-select", "branchless", "control"):
         for one in lookups(core.built_in_variants()[name]):
             begin, end = one.variant_code
-            for i in asm.analyse(one).instructions:
+            for i in form.analyse(one).instructions:
                 assert i.in_variant == (begin <= i.offset < end and not i.loop_control)
 
 
 def test_an_arm_behind_the_return_is_the_variants() -> None:
     for one in lookups(core.built_in_variants()["pointer-branch"]):
-        instructions = asm.analyse(one).instructions
+        instructions = form.analyse(one).instructions
         (ret,) = (n for n, i in enumerate(instructions) if i.mnemonic == "ret")
         assert [i.in_variant for i in instructions[ret + 1 :]] == [True, True]
         assert instructions[-1].mnemonic in {"jmp", "b"}
@@ -156,7 +157,7 @@ def test_the_harness_is_the_same_around_every_variant(struct_page_bytes: int) ->
     shapes = {}
     for probe_name in PROBES:
         variants = core.built_in_variants(struct_page_bytes).values()
-        found = {v.name: asm.harness_shape(asm.analyse(v.probes[probe_name])) for v in variants}
+        found = {v.name: form.harness_shape(form.analyse(v.probes[probe_name])) for v in variants}
         assert set(found.values()) == {found["identity"]}
         shapes[probe_name] = found["identity"]
     assert len(set(shapes.values())) == len(PROBES)
@@ -168,37 +169,37 @@ LOOP = "8b06 488d04c7 {} 4883c604 4839f2 75{} c3"
 
 
 def test_harness_shape_sees_one_instruction_more() -> None:
-    plain = asm.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
-    longer = asm.analyse(probe(LOOP.format("4883c800", "ed"), (6, 6)), "x86_64")  # or rax, 0
-    owned = asm.analyse(probe(LOOP.format("4883c800", "ed"), (6, 10)), "x86_64")
-    assert asm.harness_shape(plain) == (
+    plain = form.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
+    longer = form.analyse(probe(LOOP.format("4883c800", "ed"), (6, 6)), "x86_64")  # or rax, 0
+    owned = form.analyse(probe(LOOP.format("4883c800", "ed"), (6, 10)), "x86_64")
+    assert form.harness_shape(plain) == (
         "mov r, dword ptr [r]",
         "lea r, [r + r*8]",
         "add 4",
         "cmp r",
         "repeat",
     )
-    assert asm.harness_shape(longer) != asm.harness_shape(plain) == asm.harness_shape(owned)
+    assert form.harness_shape(longer) != form.harness_shape(plain) == form.harness_shape(owned)
 
 
 def test_harness_shape_does_not_see_registers_moves_and_layout() -> None:
     # jmp L; B: mov r8, rax; add rcx, 4; cmp r9, rcx; je E; L: mov eax, [rcx];
     # lea rax, [r10+rax*8]; jmp B; E: ret
     rotated = "eb0c 4989c0 4883c104 4939c9 7408 8b01 498d04c2 ebec c3"
-    listing = asm.analyse(probe(rotated, (20, 20)), "x86_64")
-    plain = asm.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
-    assert asm.harness_shape(listing) == asm.harness_shape(plain)
+    listing = form.analyse(probe(rotated, (20, 20)), "x86_64")
+    plain = form.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
+    assert form.harness_shape(listing) == form.harness_shape(plain)
 
 
 def test_a_step_scheduled_into_the_variant_is_the_harness() -> None:
     # ldr w8, [x1]; add x8, x0, x8, lsl #3; ldr x10, [x8, #8]; tbnz w10, #0, 1f;
     # 0: add x1, x1, #4; subs x9, x9, #4; b.ne 0; ret; 1: sub x8, x10, #1; b 0
     code = "280040b9 080c088b 0a0540f9 aa000037 21100091 291100f1 41ffff54 c0035fd6 480500d1 fbffff17"
-    listing = asm.analyse(probe(code, (8, 24)), "aarch64")
+    listing = form.analyse(probe(code, (8, 24)), "aarch64")
     assert [i.offset for i in listing.instructions if i.in_variant] == [8, 12, 32, 36]
     assert [i.offset for i in listing.instructions if i.loop_control] == [16, 20, 24]
     assert (listing.form, listing.loop_instructions) == ("branch", 9)
-    assert asm.harness_shape(listing) == (
+    assert form.harness_shape(listing) == (
         "ldr r, [r]",
         "add r, r, r, lsl #3",
         "add #4",
@@ -400,7 +401,7 @@ def test_code_that_depends_on_its_address_is_immovable(machine: str, code: str, 
 )
 def test_what_cannot_be_read_is_an_error(one: core.Probe, machine: str, message: str) -> None:
     with pytest.raises(PagebenchError, match=message):
-        asm.analyse(one, machine)
+        form.analyse(one, machine)
 
 
 def probes_of(path: Path) -> Iterator[core.Probe]:
@@ -433,13 +434,13 @@ def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> N
     shapes: dict[str, set[tuple[str, ...]]] = {}
     for source in sorted((CSRC / "variants").glob("*.c")):
         compiler.compile_object(cc, flags, source, tmp_path / "variant.o")
-        found = {one.name: asm.analyse(one, machine) for one in probes_of(tmp_path / "variant.o")}
+        found = {one.name: form.analyse(one, machine) for one in probes_of(tmp_path / "variant.o")}
         assert found.keys() == {*PROBES, "gup", "try_get", "prep"}
         assert found["gup"].form == found["lookup"].form
         for probe_name in PROBES:
             listing = found[probe_name]
             check_variant(source.stem, struct_page_bytes, listing)
-            shapes.setdefault(probe_name, set()).add(asm.harness_shape(listing))
+            shapes.setdefault(probe_name, set()).add(form.harness_shape(listing))
     assert [len(shape) for shape in shapes.values()] == [1] * len(PROBES), shapes
 
 
@@ -458,7 +459,7 @@ def test_render() -> None:
         probes={"lookup": one},
         cdata=None,
     )
-    text = report.render(variant, "lookup", asm.analyse(one, "x86_64"))
+    text = report.render(variant, "lookup", form.analyse(one, "x86_64"))
     assert text == EXPECTED
     assert text.isascii() and max(map(len, text.splitlines())) <= 75
 

@@ -6,69 +6,39 @@ import dataclasses
 import os
 import secrets
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pagebench import asm, calibrate, core, plan, results, runner, tool
+from pagebench import core, tool
+from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
-from pagebench.options import DEFAULT_CONTENDERS, Options, build
+from pagebench.measure import calibration, runner
+from pagebench.measure.contenders import Outside
+from pagebench.measure.progress import progress_bar
+from pagebench.plan import groups
+from pagebench.plan.building import build
+from pagebench.plan.options import Options
+from pagebench.results import result_file
 from pagebench.units import KIB, MIB
 from pagebench.variants import registry
-from pagebench.variants.loaded import Loaded
 
 DIRECTORY = Path("pagebench-results")
 # Where a machine does not say what caches it has.
 ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
 INTERRUPTED = 130
-PLAIN = ("pointer", "mask", "branchless")
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """Variants from elsewhere: (name, tree) and (name, file) pairs, compilers."""
-
-    own: Sequence[tuple[str, Path]] = ()
-    compilers: Sequence[str] = ()
-    kernels: Sequence[tuple[str, Path]] = ()
-    kernel_cc: str | None = None
-
-    def load(self, struct_page_bytes: int) -> tuple[tuple[Loaded, ...], list[str]]:
-        """The variants, compiled, and the contenders that they suggest.
-
-        Raises PagebenchError for what does not compile.
-        """
-        loaded: list[Loaded] = []
-        contenders: list[str] = []
-        for name, tree in self.kernels:
-            of_tree, sensible = registry.of_tree(name, tree, self.kernel_cc)
-            loaded += of_tree
-            contenders += sensible
-        for cc in self.compilers:
-            found = registry.recompiled(cc, struct_page_bytes)
-            loaded += found
-            # As each compiler likes it: those that are not pinned to a form.
-            names = {one.inner: one.name for one in found}
-            contenders += [name for inner in PLAIN for name in (inner, names[inner])]
-        for name, file in self.own:
-            loaded.append(registry.users_own(name, file, struct_page_bytes))
-            contenders += [*(() if contenders else DEFAULT_CONTENDERS), name]
-        return tuple(loaded), list(dict.fromkeys(contenders))
-
-
-def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Sequence[str]) -> Path:
+def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words: Sequence[str]) -> Path:
     """Perform a run into a new result file and return its path.
 
     ``asked``: fields of Options that the user set.  Raises PagebenchError
     for what cannot be measured or written.
     """
     options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
-    objects, suggested = extra.load(options.struct_page_bytes)
+    objects, suggested = outside.load(options.struct_page_bytes)
     options = dataclasses.replace(
         options, objects=objects, contenders=options.contenders or suggested or None
     )
@@ -80,11 +50,11 @@ def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Se
     available = resources.available_bytes()
     try:
         # A plan on what is reported first: what is wrong is said at once.
-        reported = plan.Levels(l1, l2, l3)
+        reported = groups.Levels(l1, l2, l3)
         draft = build(options, reported, l3, available)
         measured = None
         if any(group.level in ("l3", "dram") for group in draft.groups):
-            measured = calibrate.measure_l3(options.cpu, l2, l3)
+            measured = calibration.measure_l3(options.cpu, l2, l3)
             draft = build(
                 options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available
             )
@@ -107,11 +77,11 @@ def start(asked: Mapping[str, Any], extra: Extra, output: Path | None, words: Se
         "variants": codes,
     }
     path = output or DIRECTORY / f"{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-    writer = results.Writer.create(path, header)
+    writer = result_file.Writer.create(path, header)
     try:
         _sample(draft, writer, codes, set())
     except PagebenchError as error:
-        if error.exit_code != INTERRUPTED and not results.read(path).blocks:
+        if error.exit_code != INTERRUPTED and not result_file.read(path).blocks:
             path.unlink()  # nothing was measured
         raise
     return path
@@ -134,7 +104,7 @@ def resume(path: Path) -> Path:
 
     Raises PagebenchError where this is not the machine code that was timed.
     """
-    run = results.read(path)
+    run = result_file.read(path)
     codes = _codes(run.plan)
     if codes != run.header["variants"]:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
@@ -143,23 +113,23 @@ def resume(path: Path) -> Path:
     for what in ("cpu_model", "kernel_release", "hypervisor"):
         if described[what] != run.header["machine"].get(what):
             raise PagebenchError(f"{path} was measured on another machine ({what} differs): start a new run")
-    _sample(run.plan, results.Writer.resume(run), codes, run.done)
+    _sample(run.plan, result_file.Writer.resume(run), codes, run.done)
     return path
 
 
-def _codes(the_plan: plan.Plan) -> dict[str, Any]:
+def _codes(the_plan: groups.Plan) -> dict[str, Any]:
     """What a report says of each variant that is timed."""
     known = registry.known(the_plan.struct_page_bytes, the_plan.objects)
     return {name: _code(known[name], the_plan) for name in the_plan.variant_names}
 
 
-def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
+def _code(variant: core.Variant, the_plan: groups.Plan) -> dict[str, Any]:
     """Origin, and each timed loop's code."""
     loaded = next((one for one in the_plan.objects if one.name == variant.name), None)
     probes = {}
     for name in dict.fromkeys(group.probe for group in the_plan.groups):
         probe = variant.probes[name]
-        listing = asm.analyse(probe)
+        listing = form.analyse(probe)
         probes[name] = {
             "form": listing.form,
             "variant_instructions": listing.variant_instructions,
@@ -179,7 +149,7 @@ def _code(variant: core.Variant, the_plan: plan.Plan) -> dict[str, Any]:
 
 
 def _sample(
-    the_plan: plan.Plan, writer: results.Writer, codes: Mapping[str, Any], done: set[tuple[int, int]]
+    the_plan: groups.Plan, writer: result_file.Writer, codes: Mapping[str, Any], done: set[tuple[int, int]]
 ) -> None:
     movable = {
         f"{name} {probe}": not code["immovable"]
@@ -187,7 +157,7 @@ def _sample(
         for probe, code in found["probes"].items()
     }
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             runner.run(the_plan, writer, movable, done, progress)
     except KeyboardInterrupt:
         raise PagebenchError(
@@ -197,33 +167,3 @@ def _sample(
         ) from None
     finally:
         writer.close()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with time left, on standard error if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    # Few redraws: they run on the other CPU, but in the same package.
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as bar:
-        task = bar.add_task("blocks", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

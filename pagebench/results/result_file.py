@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.plan import Plan
+from pagebench.plan.groups import Plan
 
 SCHEMA = 1
 KIND = "pagebench"

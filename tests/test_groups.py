@@ -12,16 +12,17 @@ from conftest import LEVELS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import plan
+from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
-from pagebench.plan import Cell, Contender, Group, Levels, Plan
+from pagebench.plan import places
+from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
 from pagebench.units import GIB, KIB, MIB
 from pagebench.variants import loaded
 
-names = st.from_regex(r"[a-z]{1,9}(-[a-z]{1,6})?", fullmatch=True)
+variant_names = st.from_regex(r"[a-z]{1,9}(-[a-z]{1,6})?", fullmatch=True)
 contenders = st.builds(
-    Contender, names, st.sampled_from(["plain", "hvo"]), st.sampled_from(["2m", "4k", "memfd"])
+    Contender, variant_names, st.sampled_from(["plain", "hvo"]), st.sampled_from(["2m", "4k", "memfd"])
 )
 cells = st.builds(
     Cell, contenders, st.sampled_from(["contender", "aa", "identity", "control"]), st.integers(0, 5)
@@ -32,12 +33,12 @@ groups = st.builds(
     footprint_bytes=st.integers(KIB, 32 * GIB),
     pattern=st.sampled_from(["random", "mixed:0.25"]),
     probe=st.sampled_from(["chain", "get"]),
-    level=st.sampled_from(plan.LEVELS),
+    level=st.sampled_from(names.LEVELS),
     shared=st.booleans(),
     cells=st.lists(cells, min_size=1, max_size=5).map(tuple),
     purpose=st.sampled_from(["compare", "control"]),
 )
-loaded = st.builds(loaded.Loaded, names, names, st.text(max_size=9), st.text(max_size=9))
+objects = st.builds(loaded.Loaded, variant_names, variant_names, st.text(max_size=9), st.text(max_size=9))
 plans = st.builds(
     Plan,
     groups=st.lists(groups, max_size=4).map(tuple),
@@ -51,7 +52,7 @@ plans = st.builds(
     margin_cycles=st.floats(0.001, 10),
     preset=st.sampled_from([None, "series"]),
     memory_model=st.sampled_from([None, "sparsemem"]),
-    objects=st.lists(loaded, max_size=2).map(tuple),
+    objects=st.lists(objects, max_size=2).map(tuple),
 )
 
 
@@ -134,12 +135,12 @@ MIXED = tuple(
 
 def test_shared_frames_are_one_memmap_for_all_of_a_layout_and_backing() -> None:
     group = Group(9, 64 * KIB, "random", "chain", "l2", True, MIXED)
-    assert plan.places_of(group) == [("hvo", "memfd", "0"), ("plain", "2m", "0"), ("plain", "4k", "0")]
+    assert places.places_of(group) == [("hvo", "memfd", "0"), ("plain", "2m", "0"), ("plain", "4k", "0")]
 
 
 def test_otherwise_each_encoding_and_the_aa_copy_have_their_own() -> None:
     group = Group(9, 64 * KIB, "random", "chain", "l2", False, MIXED)
-    assert plan.places_of(group) == [
+    assert places.places_of(group) == [
         ("hvo", "memfd", "0"),
         ("plain", "2m", "0"),
         ("plain", "2m", "aa"),
@@ -155,28 +156,28 @@ def test_regions_are_as_large_as_the_largest_memmap_and_none_is_of_a_memfd() -> 
         Group(2, 5000, "random", "chain", "l1", True, MIXED),
     ]
     made = summaries.plan_of(groups_)
-    assert plan.region_sizes(made) == {
+    assert places.region_sizes(made) == {
         ("plain", "2m", "0"): 2 * MIB,
         ("plain", "4k", "0"): 3 * 4096,
         ("plain", "2m", "aa"): 2 * MIB,
         ("plain", "4k", "1"): 96 * KIB,
     }
     modelled = dataclasses.replace(made, memory_model="sparsemem")
-    assert plan.region_sizes(modelled) == {}  # placed by its model, group by group
+    assert places.region_sizes(modelled) == {}  # placed by its model, group by group
 
 
 def test_frames_and_mappings_of_a_memfd_are_counted() -> None:
     group = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED)
     made = summaries.plan_of([group])
     folios, pages = 3, 8
-    assert plan.mapped_frames(made, group) == (folios, folios * pages)
+    assert places.mapped_frames(made, group) == (folios, folios * pages)
     plain = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED[:2])
-    assert plan.mapped_frames(made, plain) == (0, 0)
+    assert places.mapped_frames(made, plain) == (0, 0)
 
 
 @pytest.mark.parametrize("pattern", ["random", "slab"])
 def test_the_memmap_of_a_group(pattern: str, tiny: Callable[..., Plan]) -> None:
     made = tiny(orders=(3,), patterns=(pattern,), footprints=("40K",))
     group = made.groups[0]
-    assert plan.memmap_bytes(made, group) == plan.folio_map(made, group).bytes == 40 * KIB
-    assert folios.reserved_bytes(40 * KIB, "2m") == plan.region_sizes(made)["plain", "2m", "0"]
+    assert places.memmap_bytes(made, group) == places.folio_map(made, group).bytes == 40 * KIB
+    assert folios.reserved_bytes(40 * KIB, "2m") == places.region_sizes(made)["plain", "2m", "0"]

@@ -18,14 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, names, plan
+from pagebench import core, names
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
-from pagebench.frames import Frames, Placed
 from pagebench.host import machine, resources
+from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
+from pagebench.measure.sampling import WINDOW_LOOKUPS, GroupSampler
+from pagebench.measure.schedule import segments
+from pagebench.measure.verification import verify
+from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
+from pagebench.plan import groups, places
 from pagebench.probes import PROBES
-from pagebench.sampling import WINDOW_LOOKUPS, GroupSampler, Windows, segments
 from pagebench.variants import registry
 
 # A core that slept is slow at first: 2.6 instead of 3.2 GHz were seen.
@@ -41,7 +45,7 @@ class Worker:
     """Memory, code and clock of one process, and the groups sampled with them."""
 
     def __init__(
-        self, the_plan: plan.Plan, process: int, movable: Mapping[str, bool], stack: ExitStack
+        self, the_plan: groups.Plan, process: int, movable: Mapping[str, bool], stack: ExitStack
     ) -> None:
         self.plan = the_plan
         self.process = process
@@ -58,7 +62,7 @@ class Worker:
         }
         self.copies = self._place_code(movable, stack)
         self._stack = stack
-        self._frames: tuple[tuple[Any, ...], Frames] | None = None
+        self._memmaps: tuple[tuple[Any, ...], GroupMemmaps] | None = None
         self._windows: tuple[tuple[Any, ...], Windows] | None = None
 
     def rng(self, *key: object) -> np.random.Generator:
@@ -66,9 +70,9 @@ class Worker:
         use = zlib.crc32(repr(key).encode())
         return np.random.default_rng(np.random.SeedSequence([self.plan.seed, self.process, use]))
 
-    def _reserve(self, stack: ExitStack) -> dict[plan.Place, core.Reservation]:
+    def _reserve(self, stack: ExitStack) -> dict[places.Place, core.Reservation]:
         """All memory at once, reused by group after group: what is freed may go back to the host."""
-        sizes = plan.region_sizes(self.plan)
+        sizes = places.region_sizes(self.plan)
         folios.check_fits(sum(sizes.values()), resources.available_bytes())
         alignment = max(folios.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
@@ -114,19 +118,21 @@ class Worker:
             )
         return placed
 
-    def frames(self, group: plan.Group) -> Frames:
+    def memmaps(self, group: groups.Group) -> GroupMemmaps:
         """The group's memmaps; the last ones again, where they serve it too."""
-        key = (*memmap_key(group), *plan.places_of(group))
-        if self._frames is None or self._frames[0] != key:
-            if self._frames is not None:
-                self._frames[1].close()
-            folio_map = plan.folio_map(self.plan, group)
-            made = Frames(group, folio_map, self.regions, self.rng("frames", *key), self.plan.memory_model)
+        key = (*memmap_key(group), *places.places_of(group))
+        if self._memmaps is None or self._memmaps[0] != key:
+            if self._memmaps is not None:
+                self._memmaps[1].close()
+            folio_map = places.folio_map(self.plan, group)
+            made = GroupMemmaps(
+                group, folio_map, self.regions, self.rng("frames", *key), self.plan.memory_model
+            )
             self._stack.enter_context(made)
-            self._frames = key, made
-        return self._frames[1]
+            self._memmaps = key, made
+        return self._memmaps[1]
 
-    def windows(self, group: plan.Group, folio_map: folios.FolioMap) -> Windows:
+    def windows(self, group: groups.Group, folio_map: folios.FolioMap) -> Windows:
         """The pattern's lookups; probes of one memmap and pattern go on in one."""
         key = (*memmap_key(group), group.pattern)
         if self._windows is None or self._windows[0] != key:
@@ -141,18 +147,18 @@ class Worker:
         started = time.perf_counter_ns()
         group = self.plan.groups[index]
         rng = self.rng("group", index)
-        frames = self.frames(group)
-        windows = self.windows(group, frames.folio_map)
-        placed = [
-            Placed(
+        memmaps = self.memmaps(group)
+        windows = self.windows(group, memmaps.folio_map)
+        loops = [
+            CellLoop(
                 cell,
                 self.variants[cell.contender.variant],
                 self.copies[cell.contender.variant, group.probe, cell.role == "aa"],
-                frames.base(cell),
+                memmaps.base(cell),
             )
             for cell in group.cells
         ]
-        frames.verify(group, [[placed[c] for c in segment] for segment in segments(group)], rng)
+        verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
         steal = machine.steal_ticks(self.plan.cpu)
         line = {
             "kind": "block",
@@ -161,41 +167,41 @@ class Worker:
             "ticks_per_ns": self.clock.ticks_per_ns,
             "touched_bytes": {
                 layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
-                for layout, _, _ in plan.places_of(group)
+                for layout, _, _ in places.places_of(group)
             },
-            "backing": self._backing(group, frames),
+            "backing": self._backing(group, memmaps),
             **GroupSampler(
-                group, placed, frames, windows, self.clock, self.counters, self.plan.rounds, rng
+                group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng
             ).run(),
             "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
         }
         if PROBES[group.probe].refs or PROBES[group.probe].maps:
             # Counts moved, under identity even those of tails.
-            frames.forget()
+            memmaps.forget()
         return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}
 
-    def _backing(self, group: plan.Group, frames: Frames) -> dict[str, dict[str, int]]:
+    def _backing(self, group: groups.Group, memmaps: GroupMemmaps) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
         found: dict[str, dict[str, int]] = {}
-        for place in plan.places_of(group):
+        for place in places.places_of(group):
             if place[1] == "memfd":
                 obtained = {}
             elif place in self.obtained:
                 obtained = self.obtained[place]
             else:
-                obtained = frames.obtained(place)
+                obtained = memmaps.obtained(place)
             counts = found.setdefault(place[1], {})
             for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
         return found
 
 
-def memmap_key(group: plan.Group) -> tuple[Any, ...]:
+def memmap_key(group: groups.Group) -> tuple[Any, ...]:
     """Groups with the same key can be sampled over the same memmaps."""
     return group.order, group.footprint_bytes, group.pattern == "slab"
 
 
-def group_order(groups: Sequence[plan.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:
+def group_order(groups: Sequence[groups.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:
     """The wanted groups in a drawn order, those on one memmap and pattern together."""
     keys = sorted({memmap_key(groups[index]) for index in wanted})
     rank = {keys[i]: position for position, i in enumerate(rng.permutation(len(keys)))}
@@ -204,7 +210,7 @@ def group_order(groups: Sequence[plan.Group], wanted: Sequence[int], rng: np.ran
 
 def run_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Sample the groups of a job: plan, process, groups, movable."""
-    the_plan = plan.Plan.from_json(job["plan"])
+    the_plan = groups.Plan.from_json(job["plan"])
     with ExitStack() as stack:
         worker = Worker(the_plan, job["process"], job["movable"], stack)
         for index in group_order(the_plan.groups, job["groups"], worker.rng("order")):

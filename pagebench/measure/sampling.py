@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, plan
+from pagebench import core
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
-from pagebench.frames import Frames, Placed
+from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
+from pagebench.measure.schedule import Schedule, balanced_orders, segments
+from pagebench.measure.verification import expected_addresses
+from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
-from pagebench.memmap.folios import FolioMap
-from pagebench.memmap.layouts import frame_map
+from pagebench.plan import groups
 from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +35,7 @@ LEAD_IN_AT_MOST = 0.35
 WINDOW_LOOKUPS = 1 << 20
 # The add chain around segments: some 6 us, of which the clock may miss 10 ns; a
 # median over the rounds is good to better than 0.1 %.
-CORE_CYCLES = 24_000
+ADD_CHAIN_CYCLES = 24_000
 # Of the time, at most, for re-encoding shared frames.
 ENCODING_SHARE = 0.1
 TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
@@ -42,57 +44,6 @@ SETTLE_TURNS = 16
 COUNTED_ROUNDS = 7
 # One round in three, on top.
 WARM_UP = 3
-
-
-class Windows:
-    """A long sequence of lookups, handed out a window at a time."""
-
-    def __init__(self, folio_map: FolioMap, pfns: Ints) -> None:
-        self.folio_map = folio_map
-        self.pfns = pfns
-        self.offsets = folio_map.offsets_of(pfns)
-        self._cursor = 0
-        self._lines: dict[bool, Ints] = {}
-
-    def take(self, lengths: Ints) -> Ints:
-        """Where the next windows of these lengths start, one after the other.
-
-        They start over where the sequence has no room for the longest.
-        """
-        starts = self._cursor + np.cumsum(lengths) - lengths
-        starts %= len(self.offsets) - int(lengths.max()) + 1
-        self._cursor = int(starts[-1] + lengths[-1])
-        return starts
-
-    def addresses(self, starts: Ints) -> npt.NDArray[np.uint64]:
-        """Where in memory the windows start."""
-        base = np.uint64(self.offsets.ctypes.data)
-        return base + starts.astype(np.uint64) * np.uint64(self.offsets.itemsize)
-
-    def touched_bytes(self, head_too: bool, layout: str) -> int:
-        """Bytes of physical lines under a layout; see patterns.touched_lines."""
-        if head_too not in self._lines:
-            self._lines[head_too] = patterns.touched_lines(self.folio_map, self.pfns, head_too)
-        lines = self._lines[head_too]
-        if layout == "plain":
-            return len(lines) * patterns.LINE_BYTES
-        return frame_map(layout, self.folio_map).touched_bytes(lines, patterns.LINE_BYTES)
-
-
-def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator) -> Ints:
-    """An order for each round: (rounds, len(cells)).
-
-    From Latin squares drawn anew, so that every cell stands in every place
-    equally often, to within one.
-    """
-    count = len(cells)
-    squares = -(-rounds // count)
-    symbols = rng.permuted(np.tile(np.array(cells), (squares, 1)), axis=1)
-    shifts = rng.permuted(np.tile(np.arange(count), (squares, 1)), axis=1)
-    # [square, row, column]: each row a rotation of the square's symbols.
-    columns = (np.arange(count) + shifts[:, :, None]) % count
-    orders = np.take_along_axis(symbols[:, None, :], columns, axis=2)
-    return np.asarray(orders.reshape(-1, count)[:rounds])
 
 
 class GroupSampler:
@@ -104,9 +55,9 @@ class GroupSampler:
 
     def __init__(
         self,
-        group: plan.Group,
-        placed: Sequence[Placed],
-        frames: Frames,
+        group: groups.Group,
+        loops: Sequence[CellLoop],
+        memmaps: GroupMemmaps,
         windows: Windows,
         clock: core.Clock,
         counting: counters.Counters | None,
@@ -114,8 +65,8 @@ class GroupSampler:
         rng: np.random.Generator,
     ) -> None:
         self.group = group
-        self.placed = placed
-        self.frames = frames
+        self.loops = loops
+        self.memmaps = memmaps
         self.windows = windows
         self.clock = clock
         self.counters = counting
@@ -139,7 +90,7 @@ class GroupSampler:
         dither = 1 + DITHER * self.rng.uniform(-1, 1, self.rounds)
         lengths = np.maximum(1, (lookups * dither).astype(np.int64))
         lead_in = self._lead_in(lookups)
-        ticks = np.zeros((len(self.placed), self.rounds), np.int64)
+        ticks = np.zeros((len(self.loops), self.rounds), np.int64)
         switches = np.zeros_like(ticks)
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
         schedules = [self._schedule(segment, lengths, lead_in) for segment in self.segments]
@@ -155,13 +106,13 @@ class GroupSampler:
             "lookups": lengths[kept].tolist(),
             "lead_in": lead_in,
             "ticks": ticks[:, kept].tolist(),
-            "core_cycles": CORE_CYCLES,
+            "core_cycles": ADD_CHAIN_CYCLES,
             "core_ticks": chain[:, :, kept].tolist(),
             "segment": [
-                next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.placed))
+                next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.loops))
             ],
             "switches": np.argwhere(switches[:, kept] > 0).tolist(),
-            "copies": [len(p.runs) for p in self.placed],
+            "copies": [len(p.runs) for p in self.loops],
             "sampling_ns": time.perf_counter_ns() - started,
             "timed_ns": round(float(ticks[:, kept].sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
@@ -177,8 +128,8 @@ class GroupSampler:
         encode_ns = 0
         for segment in self.segments:
             encode_ns += self._bring_in(segment)
-            self._settle(list({self.placed[c].base: self.placed[c] for c in segment}.values()), SETTLE_TURNS)
-            for p in (self.placed[c] for c in segment if self.group.cells[c].role != "identity"):
+            self._settle(list({self.loops[c].base: self.loops[c] for c in segment}.values()), SETTLE_TURNS)
+            for p in (self.loops[c] for c in segment if self.group.cells[c].role != "identity"):
                 samples = np.zeros(TRIALS, core.SAMPLE_DTYPE)
                 samples["run"], samples["base"] = p.runs[0], p.base
                 samples["offsets"] = self.windows.addresses(self.windows.take(np.full(TRIALS, trial)))
@@ -190,20 +141,20 @@ class GroupSampler:
     def _bring_in(self, segment: Sequence[int]) -> int:
         """The segment's encodings into their memmaps, settled; the ns it took."""
         before = time.perf_counter_ns()
-        written = self.frames.encode(self.placed[c] for c in segment)
+        written = self.memmaps.encode(self.loops[c] for c in segment)
         # Beyond L2 the segment before has had the caches to itself as well.
         beyond = len(self.segments) > 1 and self.group.level not in ("l1", "l2")
-        self._settle([self.placed[segment[0]]] if beyond else written)
+        self._settle([self.loops[segment[0]]] if beyond else written)
         return time.perf_counter_ns() - before
 
-    def _settle(self, placed: list[Placed], turns: int = 1) -> None:
+    def _settle(self, loops: list[CellLoop], turns: int = 1) -> None:
         """Pass over the memmaps of these cells, untimed, by turns.
 
         Writing leaves every line dirty and the last ones nearest; what comes
         first finds page tables cold.  Both would be charged to some cells.
         """
         lookups = max(1, self.settle_lookups // turns)
-        for p in placed * turns:
+        for p in loops * turns:
             samples = np.zeros(1, core.SAMPLE_DTYPE)
             samples["run"], samples["base"] = p.variant.probes["lookup"].run, p.base
             samples["lookups"] = lookups
@@ -221,7 +172,7 @@ class GroupSampler:
 
     def _rounds_per_block(self, encode_ns: float) -> int:
         """Enough that re-encoding stays under a tenth of the time."""
-        round_ns = len(self.placed) * BATCH_NS * (1 + LEAD_IN)
+        round_ns = len(self.loops) * BATCH_NS * (1 + LEAD_IN)
         return min(self.rounds, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
 
     def _schedule(self, segment: Sequence[int], lengths: Ints, lead_in: int) -> Schedule:
@@ -229,11 +180,11 @@ class GroupSampler:
         visits = [*segment, *self._extra_visits(segment)]
         order = balanced_orders(range(len(visits)), self.rounds, self.rng)
         samples = np.zeros((self.rounds, len(visits) + 2), core.SAMPLE_DTYPE)
-        samples["run"], samples["lookups"] = core.ADD_CHAIN, CORE_CYCLES
+        samples["run"], samples["lookups"] = core.ADD_CHAIN, ADD_CHAIN_CYCLES
         batch = samples[:, 1:-1]
         starts = self.windows.take(np.repeat(lengths + lead_in, len(visits))).reshape(order.shape)
         for place, c in enumerate(visits):
-            p, mine = self.placed[c], order == place
+            p, mine = self.loops[c], order == place
             # An extra visit runs the original, lest it train a copy's branches.
             original = np.full(1, p.variant.probes[self.group.probe].run, np.uint64)
             batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, self.rounds)
@@ -253,13 +204,13 @@ class GroupSampler:
             return []
         reading = [c for s in self.segments for c in s if self.group.cells[c].role != "identity"]
         visits = Counter(
-            (number, self.placed[c].base) for number, s in enumerate(self.segments) for c in s if c in reading
+            (number, self.loops[c].base) for number, s in enumerate(self.segments) for c in s if c in reading
         )
         most = max(visits.values())
         by_base: dict[int, list[int]] = {}
         for c in segment:
             if c in reading:
-                by_base.setdefault(self.placed[c].base, []).append(c)
+                by_base.setdefault(self.loops[c].base, []).append(c)
         return [cells[i % len(cells)] for cells in by_base.values() for i in range(most - len(cells))]
 
     def _sample(self, schedules: Sequence[Schedule], per_block: int) -> int:
@@ -280,7 +231,7 @@ class GroupSampler:
         Empty where there is no PMU.  The rounds are the first ones of the
         schedule again, after the timed ones, which they do not disturb.
         """
-        counts: list[dict[str, float]] = [{} for _ in self.placed]
+        counts: list[dict[str, float]] = [{} for _ in self.loops]
         if self.counters is None:
             return counts
         for schedule in schedules:
@@ -298,45 +249,10 @@ class GroupSampler:
         pfns = self.windows.pfns[schedule.starts + lead_in + lengths[:, None] - 1]
         got = schedule.samples["last"][:, 1:-1]
         for place, c in enumerate(schedule.visits):
-            p, mine = self.placed[c], schedule.order == place
-            if np.any(self.frames.expected(p, self.group.probe, pfns[mine]) != got[mine]):
+            p, mine = self.loops[c], schedule.order == place
+            if np.any(
+                expected_addresses(self.memmaps.folio_map, p, self.group.probe, pfns[mine]) != got[mine]
+            ):
                 raise PagebenchError(
                     f"{p.cell.contender} returned a wrong head while it was timed ({self.group.title})"
                 )
-
-
-class Schedule:
-    """All rounds of a segment.
-
-    ``visits``: the segment's cells, then some of them again, not kept.
-    ``order`` and ``starts``: (rounds, visits), the index of the visit in each
-    place and where its window starts.  ``samples``: core.SAMPLE_DTYPE,
-    (rounds, 1 + visits + 1), an add chain at either end.
-    """
-
-    def __init__(
-        self,
-        segment: Sequence[int],
-        visits: Sequence[int],
-        order: Ints,
-        starts: Ints,
-        samples: npt.NDArray[Any],
-    ) -> None:
-        self.segment = segment
-        self.visits = visits
-        self.order = order
-        self.starts = starts
-        self.samples = samples
-
-
-def segments(group: plan.Group) -> list[list[int]]:
-    """Indices of cells that are visited together: one memmap's in one encoding, if frames are shared.
-
-    What takes turns so takes turns with the caches too: one layout's lines do
-    not stand in another's way.
-    """
-    cells = range(len(group.cells))
-    if not group.shared:
-        return [list(cells)]
-    keys = [(plan.place_of(cell, group.shared), cell.encoding) for cell in group.cells]
-    return [[c for c in cells if keys[c] == key] for key in sorted(set(keys))]

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pagebench import names, stats
+from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan import Group
-from pagebench.results import Block, Run
+from pagebench.plan.groups import Group
+from pagebench.results import statistics
+from pagebench.results.result_file import Block, Run
 
 SCHEMA = 1
 # Ticks a second in /proc/stat, whatever the kernel's own HZ.
@@ -46,9 +47,9 @@ STATIC_KEY = (
 class Comparison:
     """One cell against another of its group, over processes."""
 
-    ns: stats.Interval
-    cycles: stats.Interval
-    ratio: stats.Interval
+    ns: statistics.Interval
+    cycles: statistics.Interval
+    ratio: statistics.Interval
     p: float
 
 
@@ -62,20 +63,20 @@ class Samples:
         self.ns = np.where(valid, np.stack([block.ns for block in blocks]), np.nan)
         self.cycles = self.ns * np.stack([block.ghz for block in blocks])
 
-    def _over_processes(self, values: stats.Floats) -> stats.Interval:
-        return stats.cluster_interval(values, self.seed)
+    def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
+        return statistics.cluster_interval(values, self.seed)
 
     def compare(self, cell: int, against: int) -> Comparison:
         """Differences and ratios within the round, trimmed within the process."""
         ns, cycles = self.ns, self.cycles
-        difference = stats.trimmed_mean(ns[:, cell] - ns[:, against])
+        difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = ns[:, cell] / ns[:, against]
         return Comparison(
             self._over_processes(difference),
-            self._over_processes(stats.trimmed_mean(cycles[:, cell] - cycles[:, against])),
-            self._over_processes(stats.trimmed_mean(ratio)),
-            stats.t_test_p(difference),
+            self._over_processes(statistics.trimmed_mean(cycles[:, cell] - cycles[:, against])),
+            self._over_processes(statistics.trimmed_mean(ratio)),
+            statistics.t_test_p(difference),
         )
 
     def absolute(self, cell: int) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Samples:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a process without a valid round
             median = self._over_processes(np.nanmedian(self.ns[:, cell], axis=-1))
-            low = np.nanmedian(np.nanquantile(self.ns[:, cell], stats.LOW_QUANTILE, axis=-1))
+            low = np.nanmedian(np.nanquantile(self.ns[:, cell], statistics.LOW_QUANTILE, axis=-1))
             cycles = np.nanmedian(np.nanmedian(self.cycles[:, cell], axis=-1))
         return {
             "ns": {
@@ -99,7 +100,7 @@ def _number(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-def _interval(interval: stats.Interval) -> dict[str, float | None]:
+def _interval(interval: statistics.Interval) -> dict[str, float | None]:
     return {key: _number(getattr(interval, key)) for key in ("estimate", "low", "high")}
 
 
@@ -268,7 +269,7 @@ def _judge(
     for row, compared, index in differences:
         others = [aa[i].ns.estimate for i in aa if i != index and level(i) == level(index)]
         own = aa[index].ns.estimate
-        resolvable = stats.smallest_resolvable(compared.ns, others, own)
+        resolvable = statistics.smallest_resolvable(compared.ns, others, own)
         if compared is not aa[index] and math.isfinite(own):
             # Nor does a cell get a verdict that its own group's A/A pair would get.
             resolvable = max(resolvable, abs(own))
@@ -280,7 +281,7 @@ def _judge(
             for row, compared, index in differences
             if compared is not aa[index] and ("question" in row) == series
         ]
-        adjusted = stats.holm([compared.p for _, compared in judged])
+        adjusted = statistics.holm([compared.p for _, compared in judged])
         for (row, compared), p in zip(judged, adjusted, strict=True):
             row["p_adjusted"] = _number(p)
             # The margin is in cycles; the core clock of the cell makes it ns.
@@ -288,7 +289,7 @@ def _judge(
             margin_ns = margin * ns / cycles if ns and cycles else 0.0
             resolvable = row["smallest_resolvable_ns"]
             floor = math.inf if resolvable is None else resolvable
-            row["verdict"] = stats.verdict(compared.ns, floor, margin_ns)
+            row["verdict"] = statistics.verdict(compared.ns, floor, margin_ns)
 
 
 def _control(compared: Comparison, group: Group, processes: int) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""From options to a plan: what there is to ask for, and which cells answer it."""
+"""From options to a plan: which cells answer what was asked."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -15,173 +14,18 @@ from pagebench.memmap.folios import MAX_FOLIO_ORDER, check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count, exists_at
 from pagebench.memmap.patterns import Pattern
 from pagebench.names import PAGE_SIZE
-from pagebench.plan import (
-    Cell,
-    Contender,
-    Group,
-    Levels,
-    Plan,
-    mapped_frames,
-    memmap_bytes,
-    places_of,
-    region_sizes,
-)
+from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
+from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
+from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
+from pagebench.plan.presets import Grid
 from pagebench.probes import PROBES
-from pagebench.units import KIB, MIB, parse_size
-from pagebench.variants import loaded, registry
+from pagebench.units import MIB
+from pagebench.variants import registry
 
-# The first is the reference.  Layouts stand where they exist: from order 7 on.
-DEFAULT_CONTENDERS = (
-    "pointer-branch",
-    "pointer-select",
-    "fakehead",
-    "mask-select",
-    "branchless",
-    "fakehead@hvo",
-    "branchless@hvo-shared",
-)
-DEFAULT_ORDERS = (0, 2, 4, 9)
-# 96M and not more: two HVO layouts of it fit vm.max_map_count as it comes.
-DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "96M")
-DEFAULT_ROUNDS = 63
-DEFAULT_PROCESSES = 24
-QUICK_PROCESSES = 20
 # What a worker takes beside its memmaps, roughly: a pattern's window and its
 # schedule, and for each page of the largest memmap pfn, head and offsets.
 WORKER_OVERHEAD_BYTES = 96 * MIB
 WORKER_BYTES_PER_PAGE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A product of axes, before it is made into groups."""
-
-    orders: Sequence[int]
-    footprints: Sequence[str]
-    patterns: Sequence[str]
-    probes: Sequence[str]
-
-
-# The main question in about a minute, and in about ten seconds.
-DEFAULT_GRIDS = (
-    Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS, ("random",), ("chain", "lookup")),
-    Grid((2, 9), ("256K",), ("heads",), ("chain", "lookup")),
-    Grid((0, 2, 9), ("256K",), ("random",), ("flags", "get")),
-)
-QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
-FULL_GRIDS = (
-    Grid(
-        (0, 2, 4, 6, 9),
-        ("16K", "256K", "2M", "8M", "96M"),
-        ("random", "heads", "tails", "mixed", "scan"),
-        tuple(PROBES),
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A question with its contenders and grids."""
-
-    meaning: str
-    contenders: Sequence[str]
-    grids: Sequence[Grid]
-
-
-PRESETS: Mapping[str, Preset] = {
-    "series": Preset("what the series of v7.1 changes: the default run", DEFAULT_CONTENDERS, DEFAULT_GRIDS),
-    "fake-heads": Preset(
-        "the table of 31 Oct 2021: what the static key of HVO costs heads, tails and base pages",
-        ("pointer-branch", "fakehead", "pointer-select", "fakehead-select"),
-        (
-            Grid((9,), ("256K",), ("heads-aligned", "tails"), ("lookup", "chain")),
-            Grid((2,), ("256K",), ("heads-unaligned",), ("lookup", "chain")),
-            Grid((0,), ("256K",), ("random",), ("lookup", "chain")),
-        ),
-    ),
-    "branch": Preset(
-        "the mask with a branch, as a select and branchless, predictable and not",
-        ("mask-branch", "mask-select", "branchless"),
-        (
-            Grid(
-                (2, 9),
-                ("16K", "256K"),
-                ("heads", "tails", "scan", "zap", "random", "mixed:0.1", "mixed:0.5"),
-                ("lookup", "chain"),
-            ),
-        ),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the user asked for; None where nothing was said."""
-
-    contenders: Sequence[str] | None = None
-    orders: Sequence[int] | None = None
-    footprints: Sequence[str] | None = None
-    patterns: Sequence[str] | None = None
-    probes: Sequence[str] | None = None
-    extent: str = "default"
-    preset: str | None = None
-    memory_model: str | None = None
-    objects: tuple[loaded.Loaded, ...] = ()
-    processes: int | None = None
-    rounds: int = DEFAULT_ROUNDS
-    seed: int = 0
-    cpu: int = 0
-    struct_page_bytes: int = 64
-    margin_cycles: float = 0.25
-
-    def prepared(self) -> Preset:
-        """The preset that was named, or the default, quick or full run."""
-        if self.preset is not None:
-            if self.preset not in PRESETS:
-                raise names.nearest(self.preset, PRESETS, "preset")
-            return PRESETS[self.preset]
-        grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
-        return Preset(self.extent, DEFAULT_CONTENDERS, grids)
-
-    def grids(self) -> Sequence[Grid]:
-        """The prepared grids, or, once an axis is named, a product.
-
-        The axes that were not named then take the first prepared grid's.
-        """
-        grids = self.prepared().grids
-        first = grids[0]
-        if all(axis is None for axis in (self.orders, self.footprints, self.patterns, self.probes)):
-            return grids
-        return (
-            Grid(
-                first.orders if self.orders is None else self.orders,
-                first.footprints if self.footprints is None else self.footprints,
-                first.patterns if self.patterns is None else self.patterns,
-                first.probes if self.probes is None else self.probes,
-            ),
-        )
-
-
-def footprint_bytes(text: str, levels: Levels, l3_reported: int) -> int:
-    """A footprint in bytes: a size, or half of a cache by its level's name.
-
-    ``l3`` is four times L2 and ``dram`` the larger of 128 MiB and four times
-    the L3 reported, since the L3 that one gets is not the L3 reported.
-    """
-    named = {
-        "l1": levels.l1_bytes // 2,
-        "l2": levels.l2_bytes // 2,
-        "l3": 4 * levels.l2_bytes,
-        "dram": max(128 * MIB, 4 * l3_reported),
-    }
-    if text.lower() in named:
-        return named[text.lower()]
-    if text and text[0].isalpha():
-        raise names.nearest(text, named, "footprint")
-    size = parse_size(text)
-    if size < KIB:
-        raise PagebenchError(f"a footprint of {text} is too small: give 1K or more")
-    return size
 
 
 def _check_axes(grid: Grid) -> None:

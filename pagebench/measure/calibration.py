@@ -14,7 +14,7 @@ import numpy as np
 from pagebench import core
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern, draw
-from pagebench.plan import Levels
+from pagebench.plan.groups import Levels
 from pagebench.units import MIB
 from pagebench.variants import registry
 

@@ -13,8 +13,8 @@ import summaries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pagebench import results
 from pagebench.errors import PagebenchError
+from pagebench.results import result_file
 
 GROUPS = [
     summaries.group_of(["pointer-branch", "mask-select"], control=True),
@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def write(path: Path, lines: list[dict[str, Any]]) -> Path:
     header, *blocks = lines
-    writer = results.Writer.create(path, header)
+    writer = result_file.Writer.create(path, header)
     for block in blocks:
         writer.append(block)
     writer.close()
@@ -46,7 +46,7 @@ def lines_of(whole: bytes) -> list[dict[str, Any]]:
 
 def refused(path: Path) -> str:
     with pytest.raises(PagebenchError) as raised:
-        results.read(path)
+        result_file.read(path)
     message = str(raised.value)
     assert "\n" not in message
     assert str(path) in message
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
     path = write(tmp_path / "new" / "directory" / "r.jsonl", [header, *blocks])
     assert path.read_bytes() == whole
-    run = results.read(path)
+    run = result_file.read(path)
     assert run.plan == PLAN
     assert run.header == header
     assert run.done == {(process, index) for process in (0, 1) for index in (0, 1)}
@@ -79,9 +79,9 @@ def test_every_line_is_on_disk_before_the_next(
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     header, *blocks = lines_of(whole)
-    writer = results.Writer.create(path, header)
+    writer = result_file.Writer.create(path, header)
     for finished, block in enumerate(blocks):
-        assert len(results.read(path).blocks) == finished
+        assert len(result_file.read(path).blocks) == finished
         writer.append(block)
     writer.close()
     assert synced == [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
@@ -98,7 +98,7 @@ def test_cut_at_any_byte_what_was_finished_is_read(tmp_path: Path, whole: bytes)
         if finished == 0:
             assert refused(path) == f"{path} was cut off in its header: run again"
         else:
-            run = results.read(path)
+            run = result_file.read(path)
             assert len(run.blocks) == finished - 1
             assert run.whole_bytes == ends[finished - 1]
 
@@ -107,9 +107,9 @@ def test_cut_at_any_byte_what_was_finished_is_read(tmp_path: Path, whole: bytes)
 def test_resume_drops_the_line_that_was_cut_and_goes_on(tmp_path: Path, whole: bytes, cut: int) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(whole[:-cut])
-    run = results.read(path)
+    run = result_file.read(path)
     assert len(run.done) == BLOCKS - 1
-    writer = results.Writer.resume(run)
+    writer = result_file.Writer.resume(run)
     writer.append(lines_of(whole)[-1])
     writer.close()
     assert path.read_bytes() == whole
@@ -118,10 +118,10 @@ def test_resume_drops_the_line_that_was_cut_and_goes_on(tmp_path: Path, whole: b
 def test_resume_of_a_file_that_is_gone(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(whole)
-    run = results.read(path)
+    run = result_file.read(path)
     path.unlink()
     with pytest.raises(PagebenchError, match=r"cannot go on with .*: No such file"):
-        results.Writer.resume(run)
+        result_file.Writer.resume(run)
     assert not path.exists()
 
 
@@ -148,15 +148,15 @@ def test_foreign_files(tmp_path: Path, data: bytes) -> None:
 
 def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
-    newer = header | {"schema": results.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
+    newer = header | {"schema": result_file.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
     message = refused(summaries.write(tmp_path / "r.jsonl", [newer, *blocks]))
-    assert f"schema {results.SCHEMA + 1}" in message and f"reads {results.SCHEMA}" in message
+    assert f"schema {result_file.SCHEMA + 1}" in message and f"reads {result_file.SCHEMA}" in message
     assert "9.8" in message
 
 
 @pytest.mark.parametrize("tool", [None, "pagebench 9", {}, []])
 def test_a_newer_schema_may_lay_its_header_out_anew(tmp_path: Path, whole: bytes, tool: object) -> None:
-    header = lines_of(whole)[0] | {"schema": results.SCHEMA + 1, "tool": tool}
+    header = lines_of(whole)[0] | {"schema": result_file.SCHEMA + 1, "tool": tool}
     assert "use the version that wrote it" in refused(summaries.write(tmp_path / "r.jsonl", [header]))
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_line_is_named_and_can_be_deleted(
     message = refused(path)
     assert f"line {number} is damaged" in message and "delete it" in message
     path.write_bytes(b"".join([*lines[: number - 1], *lines[number:]]))
-    assert len(results.read(path).blocks) == BLOCKS - 1
+    assert len(result_file.read(path).blocks) == BLOCKS - 1
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_block_that_does_not_fit_its_plan_is_damaged(
 def test_lines_of_a_later_kind_are_passed_over(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
     path = summaries.write(tmp_path / "r.jsonl", [header, {"kind": "note"}, *blocks])
-    assert len(results.read(path).blocks) == BLOCKS
+    assert len(result_file.read(path).blocks) == BLOCKS
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,7 +217,7 @@ def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, whole: bytes, at: int
     data[at % len(whole)] = byte
     path.write_bytes(data)
     try:
-        assert len(results.read(path).blocks) <= BLOCKS
+        assert len(result_file.read(path).blocks) <= BLOCKS
     except PagebenchError as error:
         assert str(path) in str(error) and "\n" not in str(error)
 
@@ -226,7 +226,7 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"precious")
     with pytest.raises(PagebenchError, match=r"r\.jsonl exists: name another file with -o, or .*--resume"):
-        results.Writer.create(path, {})
+        result_file.Writer.create(path, {})
     assert path.read_bytes() == b"precious"
 
 
@@ -240,14 +240,14 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         with pytest.raises(PagebenchError, match=why) as raised:
-            results.Writer.create(path, {})
+            result_file.Writer.create(path, {})
         assert "-o" in str(raised.value)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_full_disk_is_said(whole: bytes) -> None:
     full = Path("/dev/full")
-    writer = results.Writer(full, full.open("wb"))
+    writer = result_file.Writer(full, full.open("wb"))
     with pytest.raises(PagebenchError, match=r"cannot write /dev/full: No space left on device; what was"):
         writer.append(lines_of(whole)[1])
 
@@ -259,7 +259,9 @@ def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
     ticks[1, 0, 1] = 19000  # 1.3 % slower behind the first segment than before it
     ticks[1, 1, 2] = 18900  # 0.8 %
     line = summaries.block_of(plan, 0, 0, summaries.made_up, core_ticks=ticks.tolist(), switches=[[3, 4]])
-    (block,) = results.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), line])).blocks
+    (block,) = result_file.read(
+        summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), line])
+    ).blocks
     dropped = {(int(cell), int(round_)) for cell, round_ in np.argwhere(~block.valid)}
     first = {(cell, 1) for cell, segment in enumerate(line["segment"]) if segment == 0}
     assert first and dropped == first | {(3, 4)}

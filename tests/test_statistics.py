@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pagebench import stats
-from pagebench.stats import Interval
+from pagebench.results import statistics
+from pagebench.results.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def naive_trimmed_mean(values: list[float], trim: float) -> float:
     st.sampled_from([0.0, 0.1, 0.2, 0.4]),
 )
 def test_the_trimmed_mean_is_that_of_the_definition(values: Floats, trim: float) -> None:
-    means = stats.trimmed_mean(values, trim)
+    means = statistics.trimmed_mean(values, trim)
     assert means.shape == values.shape[:-1]
     for mean, row in zip(means.reshape(-1), values.reshape(-1, values.shape[-1]), strict=True):
         assert float(mean) == pytest.approx(naive_trimmed_mean(row.tolist(), trim), nan_ok=True, abs=1e-6)
@@ -45,9 +45,9 @@ def test_the_trimmed_mean_is_that_of_the_definition(values: Floats, trim: float)
 def test_a_fifth_of_outliers_on_either_side_does_not_move_the_trimmed_mean() -> None:
     values = np.ones(50)
     values[:10], values[-10:] = -1e9, 1e12
-    assert float(stats.trimmed_mean(values)) == 1.0
+    assert float(statistics.trimmed_mean(values)) == 1.0
     values[10] = -1e9  # one more does
-    assert float(stats.trimmed_mean(values)) != 1.0
+    assert float(statistics.trimmed_mean(values)) != 1.0
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_fifth_of_outliers_on_either_side_does_not_move_the_trimmed_mean() -> 
 )
 def test_p_at_tabulated_critical_values(df: int, critical: tuple[float, float]) -> None:
     for t, p in zip(critical, (0.05, 0.01), strict=True):
-        assert stats.student_t_p(t, df) == pytest.approx(p, rel=3e-3)
+        assert statistics.student_t_p(t, df) == pytest.approx(p, rel=3e-3)
 
 
 @given(st.floats(-40, 40), st.integers(1, 200))
@@ -78,31 +78,31 @@ def test_p_is_the_area_of_both_tails(t: float, df: int) -> None:
     density = np.exp(log_norm) * np.cos(inside) ** (df - 1)
     weights = np.array([1, *[4, 2] * 999, 4, 1])
     area = float((density * weights).sum()) * (inside[1] - inside[0]) / 3
-    assert stats.student_t_p(t, df) == pytest.approx(1 - area, abs=1e-7)
-    assert stats.student_t_p(t, df) == stats.student_t_p(-t, df)
+    assert statistics.student_t_p(t, df) == pytest.approx(1 - area, abs=1e-7)
+    assert statistics.student_t_p(t, df) == statistics.student_t_p(-t, df)
 
 
 @given(st.integers(1, 100), st.lists(st.floats(0, 1e6), min_size=2, max_size=10))
 def test_p_is_a_probability_that_falls_with_t(df: int, ts: list[float]) -> None:
-    ps = [stats.student_t_p(t, df) for t in sorted(ts)]
+    ps = [statistics.student_t_p(t, df) for t in sorted(ts)]
     assert all(0 <= p <= 1 for p in ps)
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(ps))
-    assert stats.student_t_p(0, df) == pytest.approx(1)
-    assert stats.student_t_p(math.inf, df) == 0
+    assert statistics.student_t_p(0, df) == pytest.approx(1)
+    assert statistics.student_t_p(math.inf, df) == 0
 
 
 def test_p_of_nothing_is_not_a_number() -> None:
-    assert math.isnan(stats.student_t_p(nan, 5))
-    assert math.isnan(stats.student_t_p(1.0, 0))
-    assert math.isnan(stats.t_test_p(np.array([])))
-    assert math.isnan(stats.t_test_p(np.array([1.0, nan])))
+    assert math.isnan(statistics.student_t_p(nan, 5))
+    assert math.isnan(statistics.student_t_p(1.0, 0))
+    assert math.isnan(statistics.t_test_p(np.array([])))
+    assert math.isnan(statistics.t_test_p(np.array([1.0, nan])))
 
 
 def test_t_test_of_a_textbook_sample() -> None:
     # Student 1908, additional sleep of ten patients: t = 4.0621, df = 9, p = 0.00283.
     sleep = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
-    assert stats.t_test_p(sleep, trim=0) == pytest.approx(0.002833, rel=1e-3)
-    assert stats.t_test_p(np.append(sleep, nan)) == stats.t_test_p(sleep)
+    assert statistics.t_test_p(sleep, trim=0) == pytest.approx(0.002833, rel=1e-3)
+    assert statistics.t_test_p(np.append(sleep, nan)) == statistics.t_test_p(sleep)
 
 
 def test_yuens_t_test_by_hand() -> None:
@@ -110,27 +110,27 @@ def test_yuens_t_test_by_hand() -> None:
     values = np.array([-90.0, 1, 2, 3, 4, 5, 6, 7, 8, 90])
     winsorised = np.array([2.0, 2, 2, 3, 4, 5, 6, 7, 7, 7])
     t = np.mean([2, 3, 4, 5, 6, 7]) / (winsorised.std(ddof=1) / (0.6 * math.sqrt(10)))
-    assert stats.t_test_p(values) == pytest.approx(stats.student_t_p(t, 5))
+    assert statistics.t_test_p(values) == pytest.approx(statistics.student_t_p(t, 5))
 
 
 def test_one_disturbed_process_does_not_hide_a_difference() -> None:
     values = np.append(np.linspace(0.4, 0.6, 22), [-0.3, -11.5])
-    assert stats.t_test_p(values) < 1e-9
-    assert stats.t_test_p(values, trim=0) > 0.5
+    assert statistics.t_test_p(values) < 1e-9
+    assert statistics.t_test_p(values, trim=0) > 0.5
 
 
 def test_t_test_without_spread() -> None:
-    assert stats.t_test_p(np.zeros(5)) == 1.0
-    assert stats.t_test_p(np.full(5, 0.25)) == 0.0
+    assert statistics.t_test_p(np.zeros(5)) == 1.0
+    assert statistics.t_test_p(np.full(5, 0.25)) == 0.0
 
 
 def test_holm_adjusts_a_textbook_example() -> None:
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(nan)), max_size=20))
 def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(ps: list[float]) -> None:
-    adjusted = stats.holm(ps)
+    adjusted = statistics.holm(ps)
     known = [(p, a) for p, a in zip(ps, adjusted, strict=True) if not math.isnan(p)]
     assert [math.isnan(a) for a in adjusted] == [math.isnan(p) for p in ps]
     for p, a in known:
@@ -145,24 +145,24 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(ps: list[float])
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40), st.integers(0, 2**32))
 def test_an_interval_holds_its_median_and_stays_inside_the_data(values: list[float], seed: int) -> None:
-    interval = stats.cluster_interval(np.array(values), seed)
+    interval = statistics.cluster_interval(np.array(values), seed)
     assert interval.estimate == pytest.approx(float(np.median(values)))
     assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
-    assert interval == stats.cluster_interval(np.array([*values[::-1], nan]), seed)
+    assert interval == statistics.cluster_interval(np.array([*values[::-1], nan]), seed)
 
 
 def test_an_interval_moves_and_stretches_with_its_data() -> None:
     values = np.random.default_rng(1).normal(size=PROCESSES)
-    one = stats.cluster_interval(values, 7)
-    other = stats.cluster_interval(3 * values + 10, 7)
+    one = statistics.cluster_interval(values, 7)
+    other = statistics.cluster_interval(3 * values + 10, 7)
     assert other.low == pytest.approx(3 * one.low + 10)
     assert other.high == pytest.approx(3 * one.high + 10)
 
 
 def test_one_process_has_no_interval() -> None:
     for values in (np.array([0.5]), np.array([nan, 0.5, nan])):
-        assert stats.cluster_interval(values, 0) == Interval(0.5, -math.inf, math.inf)
-    nothing = stats.cluster_interval(np.array([nan]), 0)
+        assert statistics.cluster_interval(values, 0) == Interval(0.5, -math.inf, math.inf)
+    nothing = statistics.cluster_interval(np.array([nan]), 0)
     assert math.isnan(nothing.estimate)
     assert (nothing.low, nothing.high) == (-math.inf, math.inf)
 
@@ -174,7 +174,7 @@ def planted(difference: float, runs: int, between: float, within: float, tail: b
     rounds = rng.normal(0, within, (runs, PROCESSES, 63))
     if tail:  # one round in ten is hit by a neighbour, on either side of the pair
         rounds += np.where(rng.random(rounds.shape) < 0.1, rng.normal(0, 30 * within, rounds.shape), 0)
-    return stats.trimmed_mean(difference + process + rounds)
+    return statistics.trimmed_mean(difference + process + rounds)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_interval_covers_a_planted_difference_as_often_as_it_says(
     runs = 1500
     difference = 0.3
     intervals = [
-        stats.cluster_interval(values, run % 16)
+        statistics.cluster_interval(values, run % 16)
         for run, values in enumerate(planted(difference, runs, between, within, tail))
     ]
     covered = sum(i.low <= difference <= i.high for i in intervals) / runs
@@ -194,8 +194,8 @@ def test_the_interval_covers_a_planted_difference_as_often_as_it_says(
 
 
 def judge(values: Floats, seed: int, noise: list[float], margin: float) -> str:
-    interval = stats.cluster_interval(values, seed % 16)
-    return stats.verdict(interval, stats.smallest_resolvable(interval, noise, nan), margin)
+    interval = statistics.cluster_interval(values, seed % 16)
+    return statistics.verdict(interval, statistics.smallest_resolvable(interval, noise, nan), margin)
 
 
 def test_planted_nothing_is_called_a_difference_no_more_often_than_it_may() -> None:
@@ -204,13 +204,13 @@ def test_planted_nothing_is_called_a_difference_no_more_often_than_it_may() -> N
     values = planted(0, runs, 0.02, 0.02)[::-1]
     found = [judge(v, seed, list(noise[:20]), 0.001) for seed, v in enumerate(values)]
     assert sum(verdict in ("faster", "slower") for verdict in found) / runs <= 0.05
-    ps = np.array([stats.t_test_p(v) for v in values])
+    ps = np.array([statistics.t_test_p(v) for v in values])
     assert 0.03 <= np.mean(ps < 0.05) <= 0.07
 
 
 def test_a_family_of_planted_nothings_is_rejected_no_more_often_than_it_may() -> None:
     families = planted(0, 3000, 0.02, 0.02).reshape(-1, 30, PROCESSES)
-    rejected = [min(stats.holm([stats.t_test_p(v) for v in family])) < 0.05 for family in families]
+    rejected = [min(statistics.holm([statistics.t_test_p(v) for v in family])) < 0.05 for family in families]
     assert np.mean(rejected) <= 0.12  # 5 % over 100 families
 
 
@@ -238,7 +238,7 @@ def intervals(draw: st.DrawFn) -> Interval:
 
 @given(intervals(), st.floats(0, 1e3), st.floats(0, 1e3))
 def test_verdicts_keep_their_words(interval: Interval, resolvable: float, margin: float) -> None:
-    verdict = stats.verdict(interval, resolvable, margin)
+    verdict = statistics.verdict(interval, resolvable, margin)
     outside = interval.low > 0 or interval.high < 0
     if verdict == "slower":
         assert interval.low > 0 and interval.estimate > resolvable
@@ -256,33 +256,33 @@ def test_the_other_way_round_is_the_other_verdict(
 ) -> None:
     turned = Interval(-interval.estimate, -interval.high, -interval.low)
     other = {"faster": "slower", "slower": "faster"}
-    verdict = stats.verdict(interval, resolvable, margin)
-    assert stats.verdict(turned, resolvable, margin) == other.get(verdict, verdict)
+    verdict = statistics.verdict(interval, resolvable, margin)
+    assert statistics.verdict(turned, resolvable, margin) == other.get(verdict, verdict)
 
 
 @pytest.mark.parametrize("interval", [Interval(0.5, -math.inf, math.inf), Interval(nan, -math.inf, math.inf)])
 def test_without_an_interval_there_is_no_verdict(interval: Interval) -> None:
-    assert stats.verdict(interval, 0.01, 100.0) == "inconclusive"
-    assert stats.smallest_resolvable(interval, [0.1], 0.1) == math.inf
+    assert statistics.verdict(interval, 0.01, 100.0) == "inconclusive"
+    assert statistics.smallest_resolvable(interval, [0.1], 0.1) == math.inf
 
 
 @given(intervals(), st.lists(finite, min_size=1, max_size=30), finite)
 def test_smallest_resolvable_is_above_half_the_interval_and_the_noise_of_others(
     interval: Interval, others: list[float], own: float
 ) -> None:
-    resolvable = stats.smallest_resolvable(interval, others, own)
+    resolvable = statistics.smallest_resolvable(interval, others, own)
     half = (interval.high - interval.low) / 2
     noise = float(np.quantile(np.abs(others), 0.95))
     assert resolvable == max(half, noise)
-    assert stats.smallest_resolvable(interval, [*others, nan], own) == resolvable
+    assert statistics.smallest_resolvable(interval, [*others, nan], own) == resolvable
 
 
 def test_a_group_alone_is_measured_against_its_own_noise() -> None:
     interval = Interval(0.2, 0.1, 0.3)
-    assert stats.smallest_resolvable(interval, [], -0.4) == 0.4
-    assert stats.smallest_resolvable(interval, [nan], -0.4) == 0.4
-    assert stats.smallest_resolvable(interval, [0.15], -0.4) == 0.15
-    assert stats.smallest_resolvable(interval, [nan], nan) == math.inf
+    assert statistics.smallest_resolvable(interval, [], -0.4) == 0.4
+    assert statistics.smallest_resolvable(interval, [nan], -0.4) == 0.4
+    assert statistics.smallest_resolvable(interval, [0.15], -0.4) == 0.15
+    assert statistics.smallest_resolvable(interval, [nan], nan) == math.inf
 
 
 def test_interval_properties() -> None:

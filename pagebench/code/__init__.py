@@ -1,0 +1,1 @@
+"""Machine code: what was timed, disassembled, and the form of its tail test."""

@@ -1,0 +1,105 @@
+"""The memmaps under groups: where they are, and whose words are in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench import core
+from pagebench.core import Closing
+from pagebench.host import resources
+from pagebench.memmap import memmaps, models
+from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.memmaps import MappedMemmap, Memmap, PlainMemmap
+from pagebench.plan import groups, places
+
+Regions = Mapping[places.Place, core.Reservation]
+
+
+@dataclass(frozen=True, slots=True)
+class CellLoop:
+    """A cell's loop wherever it may run, and the memmap it runs over.
+
+    ``runs``: addresses of the copies, or of the original alone.
+    """
+
+    cell: groups.Cell
+    variant: core.Variant
+    runs: npt.NDArray[np.uint64]
+    base: int
+
+
+class GroupMemmaps(Closing):
+    """The memmaps for groups of one order and footprint; a context manager.
+
+    Where frames are shared, one memmap is re-encoded for each encoding in
+    turn; else each encoding, and the A/A copy, has one of its own.  Those in
+    reserved memory stand at a drawn place of a drawn region.
+    """
+
+    def __init__(
+        self,
+        group: groups.Group,
+        folio_map: FolioMap,
+        regions: Regions,
+        rng: np.random.Generator,
+        memory_model: str | None = None,
+    ) -> None:
+        self.folio_map = folio_map
+        self.shared = group.shared
+        self._encoded: dict[int, int] = {}
+        self._stack = ExitStack()
+        self._memmaps: dict[places.Place, Memmap] = {}
+        needed = places.places_of(group)
+        for layout, backing, copy in needed:
+            if backing == "memfd":
+                mapped = self._stack.enter_context(MappedMemmap(layout, folio_map))
+                self._memmaps[layout, backing, copy] = mapped
+            elif memory_model is not None:
+                model = models.find(memory_model)
+                placed = self._stack.enter_context(memmaps.place(model, folio_map, backing=backing))
+                self._memmaps[layout, backing, copy] = placed
+        reserved = [place for place in needed if place not in self._memmaps]
+        for backing in sorted({backing for _, backing, _ in reserved}):
+            mine = [place for place in reserved if place[1] == backing]
+            large = [r for (_, b, _), r in regions.items() if b == backing and r.size >= folio_map.bytes]
+            for place, index in zip(mine, rng.permutation(len(large)), strict=False):
+                slots = (large[index].size - folio_map.bytes) // folio_map.alignment + 1
+                base = large[index].base + int(rng.integers(slots)) * folio_map.alignment
+                self._memmaps[place] = PlainMemmap(base, folio_map)
+        self._by_base = {memmap.base: memmap for memmap in self._memmaps.values()}
+
+    def close(self) -> None:
+        """Unmap what was mapped for these groups alone."""
+        self._stack.close()
+
+    def base(self, cell: groups.Cell) -> int:
+        """The address of the memmap that a cell's lookups go through."""
+        return self._memmaps[places.place_of(cell, self.shared)].base
+
+    def obtained(self, place: places.Place) -> dict[str, int]:
+        """Bytes by backing of a memmap that is these groups' own, once it is written."""
+        size = int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
+        return resources.backing_obtained(self._memmaps[place].base, size)
+
+    def forget(self) -> None:
+        """Have every memmap written whole before it is used again."""
+        self._encoded.clear()
+
+    def encode(self, loops: Iterable[CellLoop]) -> list[CellLoop]:
+        """Bring these cells' encodings into their memmaps: whole pages at first.
+
+        Returns a cell for each memmap that was written.
+        """
+        written = []
+        for loop in loops:
+            current = self._encoded.get(loop.base)
+            if current != loop.cell.encoding:
+                self._by_base[loop.base].write(loop.variant, current is None)
+                self._encoded[loop.base] = loop.cell.encoding
+                written.append(loop)
+        return written

@@ -1,0 +1,67 @@
+"""Schedules: which cells are visited together, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagebench.plan import places
+from pagebench.plan.groups import Group
+
+Ints = npt.NDArray[np.int64]
+
+
+def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator) -> Ints:
+    """An order for each round: (rounds, len(cells)).
+
+    From Latin squares drawn anew, so that every cell stands in every place
+    equally often, to within one.
+    """
+    count = len(cells)
+    squares = -(-rounds // count)
+    symbols = rng.permuted(np.tile(np.array(cells), (squares, 1)), axis=1)
+    shifts = rng.permuted(np.tile(np.arange(count), (squares, 1)), axis=1)
+    # [square, row, column]: each row a rotation of the square's symbols.
+    columns = (np.arange(count) + shifts[:, :, None]) % count
+    orders = np.take_along_axis(symbols[:, None, :], columns, axis=2)
+    return np.asarray(orders.reshape(-1, count)[:rounds])
+
+
+class Schedule:
+    """All rounds of a segment.
+
+    ``visits``: the segment's cells, then some of them again, not kept.
+    ``order`` and ``starts``: (rounds, visits), the index of the visit in each
+    place and where its window starts.  ``samples``: core.SAMPLE_DTYPE,
+    (rounds, 1 + visits + 1), an add chain at either end.
+    """
+
+    def __init__(
+        self,
+        segment: Sequence[int],
+        visits: Sequence[int],
+        order: Ints,
+        starts: Ints,
+        samples: npt.NDArray[Any],
+    ) -> None:
+        self.segment = segment
+        self.visits = visits
+        self.order = order
+        self.starts = starts
+        self.samples = samples
+
+
+def segments(group: Group) -> list[list[int]]:
+    """Indices of cells that are visited together: one memmap's in one encoding, if frames are shared.
+
+    What takes turns so takes turns with the caches too: one layout's lines do
+    not stand in another's way.
+    """
+    cells = range(len(group.cells))
+    if not group.shared:
+        return [list(cells)]
+    keys = [(places.place_of(cell, group.shared), cell.encoding) for cell in group.cells]
+    return [[c for c in cells if keys[c] == key] for key in sorted(set(keys))]

@@ -1,0 +1,65 @@
+"""Where a cell's memmap is, and what memory that takes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pagebench.memmap import arrangement, models
+from pagebench.memmap.folios import FolioMap, reserved_bytes
+from pagebench.memmap.layouts import frame_map
+from pagebench.memmap.patterns import Pattern
+from pagebench.plan.groups import Cell, Group, Plan
+
+# Where a cell's memmap is: layout, backing, and which of several alike.
+Place = tuple[str, str, str]
+
+
+def place_of(cell: Cell, shared: bool) -> Place:
+    """Which of a group's memmaps a cell looks up in.
+
+    One for all of a layout and backing where frames are shared; otherwise one
+    per encoding, "0", "1", …, and one for the A/A copy.
+    """
+    role = "0" if shared else "aa" if cell.role == "aa" else str(cell.encoding)
+    return cell.contender.layout, cell.contender.backing, role
+
+
+def places_of(group: Group) -> list[Place]:
+    """Every memmap of a group."""
+    return sorted({place_of(cell, group.shared) for cell in group.cells})
+
+
+def memmap_bytes(plan: Plan, group: Group) -> int:
+    """Bytes of each memmap of a group."""
+    pattern = Pattern.parse(group.pattern)
+    return pattern.memmap_bytes(group.order, group.footprint_bytes, plan.struct_page_bytes)
+
+
+def folio_map(plan: Plan, group: Group) -> FolioMap:
+    """The folios that a group's memmaps cover."""
+    found = Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    if plan.memory_model is None:
+        return found
+    arranged = arrangement.Arrangement(models.find(plan.memory_model), found, models.BASE_PAGES[0])
+    return dataclasses.replace(found, arrangement=arranged.page_offsets)
+
+
+def region_sizes(plan: Plan) -> dict[Place, int]:
+    """Bytes of each memmap that a worker reserves once, for all groups: those not of a memfd."""
+    sizes: dict[Place, int] = {}
+    for group in plan.groups:
+        needed = memmap_bytes(plan, group)
+        for place in places_of(group):
+            if place[1] != "memfd" and plan.memory_model is None:
+                sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place[1]))
+    return sizes
+
+
+def mapped_frames(plan: Plan, group: Group) -> tuple[int, int]:
+    """Frames and mappings of a group's memmaps that are mapped from a memfd."""
+    maps = [
+        frame_map(layout, folio_map(plan, group))
+        for layout, backing, _ in places_of(group)
+        if backing == "memfd"
+    ]
+    return sum(int(m.frames.max()) + 1 for m in maps), sum(m.mappings for m in maps)

@@ -1,0 +1,84 @@
+"""Presets: questions with their contenders and axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pagebench.probes import PROBES
+
+# The first is the reference.  Layouts stand where they exist: from order 7 on.
+DEFAULT_CONTENDERS = (
+    "pointer-branch",
+    "pointer-select",
+    "fakehead",
+    "mask-select",
+    "branchless",
+    "fakehead@hvo",
+    "branchless@hvo-shared",
+)
+DEFAULT_ORDERS = (0, 2, 4, 9)
+# 96M and not more: two HVO layouts of it fit vm.max_map_count as it comes.
+DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "96M")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A product of axes, before it is made into groups."""
+
+    orders: Sequence[int]
+    footprints: Sequence[str]
+    patterns: Sequence[str]
+    probes: Sequence[str]
+
+
+# The main question in about a minute, and in about ten seconds.
+DEFAULT_GRIDS = (
+    Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS, ("random",), ("chain", "lookup")),
+    Grid((2, 9), ("256K",), ("heads",), ("chain", "lookup")),
+    Grid((0, 2, 9), ("256K",), ("random",), ("flags", "get")),
+)
+QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
+FULL_GRIDS = (
+    Grid(
+        (0, 2, 4, 6, 9),
+        ("16K", "256K", "2M", "8M", "96M"),
+        ("random", "heads", "tails", "mixed", "scan"),
+        tuple(PROBES),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A question with its contenders and grids."""
+
+    meaning: str
+    contenders: Sequence[str]
+    grids: Sequence[Grid]
+
+
+PRESETS: Mapping[str, Preset] = {
+    "series": Preset("what the series of v7.1 changes: the default run", DEFAULT_CONTENDERS, DEFAULT_GRIDS),
+    "fake-heads": Preset(
+        "the table of 31 Oct 2021: what the static key of HVO costs heads, tails and base pages",
+        ("pointer-branch", "fakehead", "pointer-select", "fakehead-select"),
+        (
+            Grid((9,), ("256K",), ("heads-aligned", "tails"), ("lookup", "chain")),
+            Grid((2,), ("256K",), ("heads-unaligned",), ("lookup", "chain")),
+            Grid((0,), ("256K",), ("random",), ("lookup", "chain")),
+        ),
+    ),
+    "branch": Preset(
+        "the mask with a branch, as a select and branchless, predictable and not",
+        ("mask-branch", "mask-select", "branchless"),
+        (
+            Grid(
+                (2, 9),
+                ("16K", "256K"),
+                ("heads", "tails", "scan", "zap", "random", "mixed:0.1", "mixed:0.5"),
+                ("lookup", "chain"),
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,1 @@
+"""What came of it: the file, its statistics, the summary.  Needs no compiled core."""
