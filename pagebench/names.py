@@ -46,6 +46,8 @@ IDENTITY = "identity"
 CONTROL = "control"
 CONTROL_REFERENCE = "branchless"
 HARNESS = (IDENTITY, CONTROL)
+# What a kernel tree's variant is called with HVO's static key on: old+key beside old.
+KEY_SUFFIX = "+key"
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pagebench.plan.questions import SERIES, STATIC_KEY, contenders_of, of_family
 from pagebench.probes import PROBES
 
 # The first is the reference.  Layouts stand where they exist: from order 7 on.
-DEFAULT_CONTENDERS = (
-    "pointer-branch",
-    "pointer-select",
-    "fakehead",
-    "mask-select",
-    "branchless",
-    "fakehead@hvo",
-    "branchless@hvo-shared",
-)
+DEFAULT_CONTENDERS = (*contenders_of(of_family(SERIES)), "pointer-select", "mask-select")
 DEFAULT_ORDERS = (0, 2, 4, 9)
 # 96M and not more: two HVO layouts of it fit vm.max_map_count as it comes.
 DEFAULT_FOOTPRINTS = ("16K", "256K", "2M", "96M")
@@ -62,7 +55,7 @@ PRESETS: Mapping[str, Preset] = {
     "series": Preset("what the series of v7.1 changes: the default run", DEFAULT_CONTENDERS, DEFAULT_GRIDS),
     "fake-heads": Preset(
         "the table of 31 Oct 2021: what the static key of HVO costs heads, tails and base pages",
-        ("pointer-branch", "fakehead", "pointer-select", "fakehead-select"),
+        contenders_of(of_family(STATIC_KEY)),
         (
             Grid((9,), ("256K",), ("heads-aligned", "tails"), ("lookup", "chain")),
             Grid((2,), ("256K",), ("heads-unaligned",), ("lookup", "chain")),

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pagebench.plan.questions import SERIES, of_family
 from pagebench.units import format_size
 
 WIDTH = 75
@@ -128,24 +129,18 @@ def comparison_tables(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-QUESTIONS = {
-    "key off": "pages that HVO does not touch, its static key off",
-    "key on": "the same with the key on",
-    "hugetlb": "HugeTLB pages that HVO treats",
-}
-
-
 def series_table(summary: Mapping[str, Any]) -> list[str]:
     """What the series of v7.1 does, to pages that HVO touches and to others."""
     rows = summary["series"]
-    asked = [question for question in QUESTIONS if any(row["question"] == question for row in rows)]
+    pages = {question.name: question.pages for question in of_family(SERIES)}
+    asked = [question for question in pages if any(row["question"] == question for row in rows)]
     if not asked:
         return []
     what = "the later tree" if rows[0]["tree"] else "the series of v7.1"
     lines = ["", f"what {what} changes, in ns per lookup (less is faster)"]
     for question in asked:
         one = next(row for row in rows if row["question"] == question)
-        text = f"  {question}: {QUESTIONS[question]}: {short(one['before'])}, then {short(one['after'])}"
+        text = f"  {question}: {pages[question]}: {short(one['before'])}, then {short(one['after'])}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     lines.append(
         "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)

@@ -17,7 +17,8 @@ import numpy as np
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Group
+from pagebench.plan.groups import Contender, Group
+from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import statistics
 from pagebench.results.result_file import Block, Run
 
@@ -27,20 +28,6 @@ USER_HZ = 100
 # The positive control is one core cycle; farther off than this, no trust.
 CONTROL_CYCLES = 1.0
 CONTROL_TOLERANCE = 0.05
-
-
-# What the series of v7.1 changes, each for pages of its own: with HVO compiled
-# in and its static key off or on, and for HugeTLB pages that HVO treats.
-SERIES = (
-    ("key off", "pointer-branch@plain", "branchless@plain"),
-    ("key on", "fakehead@plain", "branchless@plain"),
-    ("hugetlb", "fakehead@hvo", "branchless@hvo-shared"),
-)
-# What the key costs, for a tail test of either form.
-STATIC_KEY = (
-    ("key, branch", "pointer-branch@plain", "fakehead@plain"),
-    ("key, select", "pointer-select@plain", "fakehead-select@plain"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +167,15 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
     for index, blocks in sorted(by_group.items()):
         group = run.plan.groups[index]
         samples = Samples(blocks, seed)
-        for question, before, after in (*SERIES, *STATIC_KEY, *_trees(run)):
+        for question in (*QUESTIONS, *of_trees([one.tree for one in run.plan.objects if one.tree])):
+            before, after = (str(Contender.parse(text)) for text in (question.before, question.after))
             at = {str(c.contender): i for i, c in enumerate(group.cells) if c.role == "contender"}
             if before in at and after in at:
                 compared = samples.compare(at[after], at[before])
                 described = _describe(run, group, at[after], blocks)
                 row = _row(described, samples.absolute(at[after]), compared)
-                tree = any(
-                    one.tree and one.name == group.cells[at[after]].contender.variant
-                    for one in run.plan.objects
-                )
-                series.append({**row, "question": question, "before": before, "after": after, "tree": tree})
+                said = {"question": question.name, "before": before, "after": after, "tree": question.tree}
+                series.append({**row, **said})
                 differences.append((series[-1], compared, index))
         for position, cell in enumerate(group.cells):
             if cell.role == "control-reference" or (group.purpose == "control" and cell.role != "control"):
@@ -239,19 +224,6 @@ def summarise(run: Run, margin_cycles: float | None = None) -> dict[str, Any]:
         "noise": noise,
         "series": series,
     }
-
-
-def _trees(run: Run) -> list[tuple[str, str, str]]:
-    """The series' questions asked of the first kernel tree and the last."""
-    names = list(dict.fromkeys(one.tree for one in run.plan.objects if one.tree))
-    if len(names) < 2:
-        return []
-    old, new = names[0], names[-1]
-    return [
-        ("key off", f"{old}@plain", f"{new}@plain"),
-        ("key on", f"{old}+key@plain", f"{new}@plain"),
-        ("hugetlb", f"{old}+key@hvo", f"{new}@hvo-shared"),
-    ]
 
 
 def _judge(

@@ -18,10 +18,11 @@ import numpy as np
 
 from pagebench import core
 from pagebench.errors import PagebenchError
+from pagebench.names import KEY_SUFFIX
 from pagebench.variants import cache, compiler
 from pagebench.variants.kernel import compilation, link
 from pagebench.variants.kernel.jump_table import Image
-from pagebench.variants.kernel.tree import KEY_SUFFIX, Tree, examine
+from pagebench.variants.kernel.tree import Tree, examine
 
 SOURCES = ("kernel_tree.c", "variant.h", "pagebench.h")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagebench.errors import PagebenchError
+from pagebench.names import KEY_SUFFIX
 from pagebench.variants import compiled
 
-KEY_SUFFIX = "+key"
 # What `uname -m` calls those that Kconfig and arch/ call this.
 MACHINES = {"X86_64": ("x86_64", "x86"), "ARM64": ("aarch64", "arm64")}
 # What `make modules_prepare` generates and <linux/mm.h> wants.
