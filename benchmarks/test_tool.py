@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from lookups import MeasuredTimer, Rounds, place, windows
@@ -25,9 +25,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pagebench import core, names
 from pagebench.code import form
 from pagebench.host import machine, resources
+from pagebench.measure.job import Job
 from pagebench.memmap import memmaps
 from pagebench.memmap.folios import FolioMap
-from pagebench.plan import building, groups, options
+from pagebench.plan import building, options
 from pagebench.units import KIB, MIB, format_size
 from pagebench.variants import registry
 
@@ -152,14 +153,6 @@ def test_identity_lookup(
     judge(benchmark, goal, best, best <= IDENTITY_GOAL_CYCLES)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A worker's, and its plan."""
-
-    plan: groups.Plan
-    data: dict[str, Any]
-
-
 def quick_job(groups: int | None = None) -> Job:
     """A process of a quick run, chain and lookup; its first groups or all."""
     cpu = machine.default_cpu()
@@ -174,7 +167,7 @@ def quick_job(groups: int | None = None) -> Job:
         for probe in QUICK_PROBES
     }
     wanted = list(range(len(the_plan.groups)))[:groups]
-    return Job(the_plan, {"plan": the_plan.to_json(), "process": 0, "groups": wanted, "movable": movable})
+    return Job(the_plan, 0, tuple(wanted), movable)
 
 
 def work(job: Job) -> list[tuple[float, dict[str, Any]]]:
@@ -184,7 +177,7 @@ def work(job: Job) -> list[tuple[float, dict[str, Any]]]:
         [sys.executable, "-m", "pagebench.measure.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stdout
-        process.stdin.write(json.dumps(job.data).encode())
+        process.stdin.write(msgspec.json.encode(job))
         process.stdin.close()
         lines = [(time.perf_counter() - start, json.loads(text)) for text in process.stdout]
     assert process.returncode == 0, lines[-1:]

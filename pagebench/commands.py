@@ -16,6 +16,7 @@ from pagebench.errors import PagebenchError
 
 if TYPE_CHECKING:
     from pagebench.core import Variant
+    from pagebench.results.summary import Summary
 
 
 def write(text: str) -> None:
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, report, leave plots; or go on with a run."""
     from pagebench.measure import contenders, session
     from pagebench.report import text
-    from pagebench.results import result_file, summary
+    from pagebench.results import result_file, summarise
 
     asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
         path = session.start(asked, extra, args.output, words)
-    found = summary.summarise(result_file.read(path))
+    found = summarise.summarise(result_file.read(path))
     write(text.render(found))
     write(f"\nraw data: {path}")
     if not args.no_plots:
@@ -92,7 +93,7 @@ def words_of(asked: dict[str, object]) -> list[str]:
     return words
 
 
-def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Path]:
+def _save_plots(found: Summary, directory: Path, stem: str) -> list[Path]:
     from pagebench.report import plots
 
     try:
@@ -105,13 +106,13 @@ def _save_plots(found: dict[str, object], directory: Path, stem: str) -> list[Pa
 
 def show(args: argparse.Namespace) -> None:
     """The report of a result file, or its summary."""
-    from pagebench.results import result_file, summary
+    from pagebench.results import result_file, summarise
 
-    found = summary.summarise(result_file.read(args.file), args.margin)
+    found = summarise.summarise(result_file.read(args.file), args.margin)
     if args.format == "json":
-        import json
+        from pagebench.results import summary
 
-        write(json.dumps(found, indent=1))
+        write(summary.to_json(found))
     else:
         from pagebench.report import text
 
@@ -120,9 +121,9 @@ def show(args: argparse.Namespace) -> None:
 
 def plot(args: argparse.Namespace) -> None:
     """PNG and SVG of a result file."""
-    from pagebench.results import result_file, summary
+    from pagebench.results import result_file, summarise
 
-    found = summary.summarise(result_file.read(args.file))
+    found = summarise.summarise(result_file.read(args.file))
     for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
         write(str(path))
 

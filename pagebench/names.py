@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
 from pagebench.errors import PagebenchError
 from pagebench.units import MIB
 
 PAGE_SIZE = 4096
+# The kernel's, with 4 KiB pages and hugetlb: 16 GiB.
+MAX_FOLIO_ORDER = 22
 # Where a footprint stays.
-LEVELS = ("l1", "l2", "l3", "dram")
+Level = Literal["l1", "l2", "l3", "dram"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+# Of a comparison; nothing ever reads "the same".
+Verdict = Literal["reference", "faster", "slower", "equivalent", "inconclusive"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 LAYOUTS = {
     "plain": "a frame of its own for each page of the memmap",

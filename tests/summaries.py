@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
-from pagebench.results import result_file, summary
+from pagebench.results import lines, result_file, summarise, summary
 from pagebench.units import KIB, MIB
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ LEVELS = Levels(32 * KIB, 512 * KIB, 8 * MIB)
 GHZ = 3.2
 TICKS_PER_NS = 2.5
 LOOKUPS = 100_000
-CORE_CYCLES = 24_000
+ADD_CHAIN_CYCLES = 24_000
 MASKS = ("mask", "branchless", "control", "linux-7")
 
 MACHINE = {
@@ -132,12 +133,12 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         }
 
     return {
-        "kind": result_file.KIND,
-        "schema": result_file.SCHEMA,
+        "kind": lines.KIND,
+        "schema": lines.SCHEMA,
         "tool": {"name": "pagebench", "version": "0.1.0", "commit": "0123456789ab"},
         "created": "2026-01-02T03:04:05+00:00",
         "command": f"python -m pagebench run --seed {plan.seed}",
-        "plan": plan.to_json(),
+        "plan": msgspec.to_builtins(plan),
         "machine": MACHINE,
         "warnings": ["no PMU: cycles come from the add chain, and there are no cache-miss counts"],
         "compiler": {"name": "gcc 12.2.0", "cflags": "-O2 -std=gnu11 -fno-strict-aliasing"},
@@ -148,17 +149,17 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
     }
 
 
-def block_of(
+def sampling_of(
     plan: Plan, process: int, index: int, model: Model, ghz: float = GHZ, **changes: Any
 ) -> dict[str, Any]:
-    """A finished block's line; ``changes`` replace keys of it."""
+    """A finished sampling's line; ``changes`` replace keys of it."""
     group = plan.groups[index]
     encodings = sorted({cell.encoding for cell in group.cells}) if group.shared else [0]
     ns = np.array([model(group, cell, process, plan.rounds) for cell in group.cells])
-    core_ticks = np.full((2, len(encodings), plan.rounds), round(CORE_CYCLES / ghz * TICKS_PER_NS))
+    chain_ticks = np.full((2, len(encodings), plan.rounds), round(ADD_CHAIN_CYCLES / ghz * TICKS_PER_NS))
     backings = {cell.contender.backing for cell in group.cells}
     return {
-        "kind": "block",
+        "kind": "sampling",
         "process": process,
         "group": index,
         "ticks_per_ns": TICKS_PER_NS,
@@ -168,9 +169,9 @@ def block_of(
         },
         "lookups": [LOOKUPS] * plan.rounds,
         "lead_in": LOOKUPS // 4,
-        "ticks": np.round(ns * LOOKUPS * TICKS_PER_NS).astype(int).tolist(),
-        "core_cycles": CORE_CYCLES,
-        "core_ticks": core_ticks.tolist(),
+        "ticks": np.round(np.maximum(ns, 0) * LOOKUPS * TICKS_PER_NS).astype(int).tolist(),
+        "add_chain_cycles": ADD_CHAIN_CYCLES,
+        "add_chain_ticks": chain_ticks.tolist(),
         "segment": [encodings.index(cell.encoding) if group.shared else 0 for cell in group.cells],
         "switches": [],
         "copies": [16] * len(group.cells),
@@ -190,16 +191,28 @@ def write(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
 
 
 def file_of(
-    path: Path, plan: Plan, model: Model, header: dict[str, Any] | None = None, blocks: int | None = None
+    path: Path, plan: Plan, model: Model, header: dict[str, Any] | None = None, samplings: int | None = None
 ) -> Path:
-    """The result file of a run under a model, or of its first ``blocks``."""
+    """The result file of a run under a model, or of its first ``samplings``."""
     every = [(process, index) for process in range(plan.processes) for index in range(len(plan.groups))]
-    lines = [block_of(plan, process, index, model) for process, index in every[:blocks]]
+    lines = [sampling_of(plan, process, index, model) for process, index in every[:samplings]]
     return write(path, [header or header_of(plan), *lines])
 
 
+def as_json(run: result_file.Run, margin_cycles: float | None = None) -> dict[str, Any]:
+    """A run's summary as ``show --format json`` prints it."""
+    printed = summary.to_json(summarise.summarise(run, margin_cycles))
+    decoded: dict[str, Any] = json.loads(printed)
+    return decoded
+
+
+def typed(decoded: dict[str, Any]) -> summary.Summary:
+    """The inverse of as_json(): what renderers take."""
+    return msgspec.convert(decoded, summary.Summary)
+
+
 def summary_of(path: Path, plan: Plan, model: Model, **kwargs: Any) -> dict[str, Any]:
-    return summary.summarise(result_file.read(file_of(path, plan, model, **kwargs)))
+    return as_json(result_file.read(file_of(path, plan, model, **kwargs)))
 
 
 def jitter(*key: object) -> float:

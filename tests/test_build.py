@@ -20,8 +20,11 @@ from pathlib import Path
 import cffi
 import numpy as np
 import pytest
+import summaries
 
 import pagebench
+from pagebench.report import text
+from pagebench.results import result_file, summarise
 from pagebench.variants import compiler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -249,3 +252,22 @@ def test_sources_are_beside_the_package_or_inside(tmp_path: Path, monkeypatch: p
     assert compiler.sources() == tmp_path / "csrc"
     (package / "csrc").mkdir()
     assert compiler.sources() == package / "csrc"
+
+
+def test_without_extension_results_are_read_judged_and_drawn(without_extension: Path, tmp_path: Path) -> None:
+    """Another architecture, a CI job that only reports."""
+    plan = summaries.plan_of([summaries.group_of(["pointer-branch", "mask-select"], control=True)])
+    result = summaries.file_of(tmp_path / "r.jsonl", plan, summaries.made_up)
+    shown, printed, drawn = (
+        python(["-m", "pagebench", *arguments], without_extension)
+        for arguments in (
+            ["show", str(result)],
+            ["show", str(result), "--format", "json"],
+            ["plot", str(result), "-o", str(tmp_path / "plots")],
+        )
+    )
+    run = result_file.read(result)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == text.render(summarise.summarise(run))
+    assert (printed.returncode, json.loads(printed.stdout)) == (0, summaries.as_json(run))
+    assert drawn.returncode == 0 and (tmp_path / "plots" / "r-differences-chain-random.png").is_file()

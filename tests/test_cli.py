@@ -146,16 +146,16 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "show nothing": (("show",), "the following arguments are required: FILE"),
     "show missing": (("show", "none.jsonl"), "cannot read none.jsonl: No such file"),
     "show directory": (("show", "directory"), "cannot read directory: Is a directory"),
-    "show corrupt": (("show", "corrupt.jsonl"), "line 4 is damaged; delete it"),
+    "show corrupt": (("show", "corrupt.jsonl"), r"line 4 is damaged \(.*\); delete it"),
     "show cut": (("show", "cut-header.jsonl"), "was cut off in its header"),
     "show empty": (("show", "empty.jsonl"), "was cut off in its header"),
     "show foreign": (("show", "foreign.jsonl"), "is not a pagebench result file"),
-    "show newer": (("show", "newer.jsonl"), "has schema 2, this pagebench reads 1"),
+    "show newer": (("show", "newer.jsonl"), "has schema 3, this pagebench reads 2"),
     "show unfinished": (("show", "header-only.jsonl"), "holds no finished group yet: .*--resume"),
     "show format": (("show", "good.jsonl", "--format", "yaml"), "invalid choice: 'yaml'"),
     "show margin": (("show", "good.jsonl", "--margin", "-1"), "'-1' is not a number of core cycles"),
     "plot missing": (("plot", "none.jsonl"), "cannot read none.jsonl"),
-    "plot newer": (("plot", "newer.jsonl"), "has schema 2"),
+    "plot newer": (("plot", "newer.jsonl"), "has schema 3"),
     "plot below a file": (
         ("plot", "good.jsonl", "-o", "foreign.jsonl/x"),
         "cannot write plots to foreign.jsonl/x",
@@ -225,11 +225,11 @@ def test_a_run_leaves_a_report_raw_data_and_nothing_on_standard_error(tmp_path: 
     header = json.loads((tmp_path / "deep/r.jsonl").read_bytes().splitlines()[0])
     assert header["command"] == f"python -m pagebench run {' '.join(TINY)} --seed 7"
     # What tests plant elsewhere is what a run writes.
-    planted_header, planted_block = (
+    planted_header, planted_sampling = (
         json.loads(line) for line in (tmp_path / "good.jsonl").read_bytes().splitlines()[:2]
     )
-    block = json.loads((tmp_path / "deep/r.jsonl").read_bytes().splitlines()[1])
-    assert set(header) == set(planted_header) and set(block) == set(planted_block)
+    sampling = json.loads((tmp_path / "deep/r.jsonl").read_bytes().splitlines()[1])
+    assert set(header) == set(planted_header) and set(sampling) == set(planted_sampling)
     for key in ("tool", "compiler", "clock", "machine", "plan"):
         assert set(header[key]) == set(planted_header[key]), key
     known, planted = header["variants"]["mask-select"], planted_header["variants"]["mask-select"]
@@ -270,7 +270,7 @@ def test_a_file_cut_in_its_last_line_is_shown(place: Path, capsys: pytest.Captur
     Path("cut.jsonl").write_bytes(Path("good.jsonl").read_bytes()[:-50])
     assert cli.main(("show", "cut.jsonl", "--format", "json")) == 0
     finished = json.loads(capsys.readouterr().out)["finished"]
-    assert finished["blocks"] == finished["planned"] - 1
+    assert finished["samplings"] == finished["planned"] - 1
 
 
 @pytest.mark.parametrize("command", ["run", "show", "plot", "asm", "list", "align"])
@@ -353,25 +353,27 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
     assert err.startswith("pagebench: interrupted: what was measured is kept") and err.count("\n") == 1
     assert f"--resume {path}" in err
     first = result_file.read(path)
-    assert 2 <= len(first.blocks) < 12
+    assert 2 <= len(first.samples) < 12
 
     shown = run("show", str(path))
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"{len(first.blocks)} of 12 blocks are finished" in " ".join(shown.stdout.split())
+    assert f"{len(first.samples)} of 12 samplings (groups in processes) are finished" in " ".join(
+        shown.stdout.split()
+    )
 
     with path.open("ab") as file:  # as if it had been killed in the middle of a line
-        file.write(b'{"kind":"block","process":')
+        file.write(b'{"kind":"sampling","process":')
     resumed = run("run", "--resume", str(path), "--no-plots")
     assert (resumed.returncode, resumed.stderr) == (0, "")
     run_ = result_file.read(path)
-    assert run_.done == {(process, 0) for process in range(12)} and len(run_.blocks) == 12
-    assert [block.line for block in run_.blocks[: len(first.blocks)]] == [
-        block.line for block in first.blocks
+    assert run_.done == {(process, 0) for process in range(12)} and len(run_.samples) == 12
+    assert [samples.sampling for samples in run_.samples[: len(first.samples)]] == [
+        samples.sampling for samples in first.samples
     ]
-    assert "blocks are finished" not in resumed.stdout
+    assert "are finished" not in resumed.stdout
 
     once_more = run("run", "--resume", str(path), "--no-plots")
-    assert once_more.stdout == resumed.stdout and len(result_file.read(path).blocks) == 12
+    assert once_more.stdout == resumed.stdout and len(result_file.read(path).samples) == 12
 
 
 def test_an_interrupt_before_anything_is_finished(
@@ -383,8 +385,8 @@ def test_an_interrupt_before_anything_is_finished(
     monkeypatch.setattr(runner, "run", interrupt)
     assert cli.main(("run", "-o", "new.jsonl", *TINY)) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert result_file.read(Path("new.jsonl")).blocks == ()  # and --resume goes on from there
+    assert result_file.read(Path("new.jsonl")).samples == ()  # and --resume goes on from there
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert cli.main(("run", "--resume", "new.jsonl", "--no-plots")) == 0
-    assert len(result_file.read(Path("new.jsonl")).blocks) == 2
+    assert len(result_file.read(Path("new.jsonl")).samples) == 2

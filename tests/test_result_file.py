@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import summaries
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pagebench.errors import PagebenchError
-from pagebench.results import result_file
+from pagebench.results import lines, result_file
+from pagebench.results.lines import Header, Sampling
 
 GROUPS = [
     summaries.group_of(["pointer-branch", "mask-select"], control=True),
@@ -31,11 +33,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     ).read_bytes()
 
 
-def write(path: Path, lines: list[dict[str, Any]]) -> Path:
-    header, *blocks = lines
-    writer = result_file.Writer.create(path, header)
-    for block in blocks:
-        writer.append(block)
+def write(path: Path, lines_: list[dict[str, Any]]) -> Path:
+    header, *samplings = lines_
+    writer = result_file.Writer.create(path, msgspec.convert(header, Header))
+    for sampling in samplings:
+        writer.append(msgspec.convert(sampling, Sampling))
     writer.close()
     return path
 
@@ -56,20 +58,23 @@ def refused(path: Path) -> str:
 def test_what_is_written_is_read(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
     path = write(tmp_path / "new" / "directory" / "r.jsonl", [header, *blocks])
-    assert path.read_bytes() == whole
+    assert lines_of(path.read_bytes()) == lines_of(whole)
     run = result_file.read(path)
     assert run.plan == PLAN
-    assert run.header == header
+    assert run.header == msgspec.convert(header, Header)
     assert run.done == {(process, index) for process in (0, 1) for index in (0, 1)}
-    assert run.whole_bytes == len(whole)
-    for block, line in zip(run.blocks, blocks, strict=True):
-        cells = GROUPS[block.group].cells
+    assert run.whole_bytes == path.stat().st_size
+    for block, line in zip(run.samples, blocks, strict=True):
+        cells = GROUPS[block.sampling.group].cells
         assert block.ns.shape == block.ghz.shape == block.valid.shape == (len(cells), PLAN.rounds)
-        expected = [summaries.made_up(GROUPS[block.group], c, block.process, PLAN.rounds) for c in cells]
-        assert np.allclose(block.ns, expected, atol=1e-5)
+        expected = [
+            summaries.made_up(GROUPS[block.sampling.group], c, block.sampling.process, PLAN.rounds)
+            for c in cells
+        ]
+        assert np.allclose(block.ns, np.maximum(expected, 0), atol=1e-5)
         assert np.allclose(block.ghz, summaries.GHZ)
         assert block.valid.all()
-        assert block.line["sampling_ns"] == line["sampling_ns"]
+        assert block.sampling.sampling_ns == line["sampling_ns"]
 
 
 def test_every_line_is_on_disk_before_the_next(
@@ -79,10 +84,10 @@ def test_every_line_is_on_disk_before_the_next(
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     header, *blocks = lines_of(whole)
-    writer = result_file.Writer.create(path, header)
+    writer = result_file.Writer.create(path, msgspec.convert(header, Header))
     for finished, block in enumerate(blocks):
-        assert len(result_file.read(path).blocks) == finished
-        writer.append(block)
+        assert len(result_file.read(path).samples) == finished
+        writer.append(msgspec.convert(block, Sampling))
     writer.close()
     assert synced == [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
 
@@ -99,7 +104,7 @@ def test_cut_at_any_byte_what_was_finished_is_read(tmp_path: Path, whole: bytes)
             assert refused(path) == f"{path} was cut off in its header: run again"
         else:
             run = result_file.read(path)
-            assert len(run.blocks) == finished - 1
+            assert len(run.samples) == finished - 1
             assert run.whole_bytes == ends[finished - 1]
 
 
@@ -110,7 +115,7 @@ def test_resume_drops_the_line_that_was_cut_and_goes_on(tmp_path: Path, whole: b
     run = result_file.read(path)
     assert len(run.done) == BLOCKS - 1
     writer = result_file.Writer.resume(run)
-    writer.append(lines_of(whole)[-1])
+    writer.append(msgspec.convert(lines_of(whole)[-1], Sampling))
     writer.close()
     assert path.read_bytes() == whole
 
@@ -148,15 +153,15 @@ def test_foreign_files(tmp_path: Path, data: bytes) -> None:
 
 def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
-    newer = header | {"schema": result_file.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
+    newer = header | {"schema": lines.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
     message = refused(summaries.write(tmp_path / "r.jsonl", [newer, *blocks]))
-    assert f"schema {result_file.SCHEMA + 1}" in message and f"reads {result_file.SCHEMA}" in message
+    assert f"schema {lines.SCHEMA + 1}" in message and f"reads {lines.SCHEMA}" in message
     assert "9.8" in message
 
 
 @pytest.mark.parametrize("tool", [None, "pagebench 9", {}, []])
 def test_a_newer_schema_may_lay_its_header_out_anew(tmp_path: Path, whole: bytes, tool: object) -> None:
-    header = lines_of(whole)[0] | {"schema": result_file.SCHEMA + 1, "tool": tool}
+    header = lines_of(whole)[0] | {"schema": lines.SCHEMA + 1, "tool": tool}
     assert "use the version that wrote it" in refused(summaries.write(tmp_path / "r.jsonl", [header]))
 
 
@@ -166,7 +171,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [2, 3, BLOCKS + 1])
-@pytest.mark.parametrize("spoil", [b"", b"garbage", b"[]", b"17", b"\xff\xfe", b'{"kind":"block"}'])
+@pytest.mark.parametrize("spoil", [b"", b"garbage", b"[]", b"17", b"\xff\xfe", b'{"kind":"sampling"}'])
 def test_a_damaged_line_is_named_and_can_be_deleted(
     tmp_path: Path, whole: bytes, number: int, spoil: bytes
 ) -> None:
@@ -176,7 +181,7 @@ def test_a_damaged_line_is_named_and_can_be_deleted(
     message = refused(path)
     assert f"line {number} is damaged" in message and "delete it" in message
     path.write_bytes(b"".join([*lines[: number - 1], *lines[number:]]))
-    assert len(result_file.read(path).blocks) == BLOCKS - 1
+    assert len(result_file.read(path).samples) == BLOCKS - 1
 
 
 @pytest.mark.parametrize(
@@ -188,11 +193,23 @@ def test_a_damaged_line_is_named_and_can_be_deleted(
         {"lookups": [1, 2]},
         {"group": 99},
         {"group": "first"},
-        {"core_ticks": [[]]},
+        {"add_chain_ticks": [[]]},
         {"segment": [7] * 6},
         {"switches": [[0, 99]]},
         {"ticks_per_ns": None},
         {"ticks_per_ns": 0},
+        {"ticks_per_ns": 1e999},
+        {"process": -1},
+        {"process": 2},
+        {"group": -1},
+        {"lookups": [], "ticks": [[]] * 6},
+        {"copies": [16]},
+        {"counts": [{}]},
+        {"counts": [{"\x1b[2J": 1.0}] * 6},
+        {"switches": [[6, 0]]},
+        {"touched_bytes": {}},
+        {"backing": {"2m": {"4k": 1}}},
+        {"steal_ticks": "none"},
     ],
 )
 def test_a_block_that_does_not_fit_its_plan_is_damaged(
@@ -203,10 +220,29 @@ def test_a_block_that_does_not_fit_its_plan_is_damaged(
     assert "line 2 is damaged" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("plan", {}, "groups"),
+        ("machine", {"cpu": 1}, "machine"),
+        ("warnings", [7], "warnings"),
+        ("variants", {"pointer-branch": {}}, "variants"),
+        ("command", "run \x1b[2J", "control characters"),
+        ("created", "today\nand tomorrow", "control characters"),
+    ],
+)
+def test_a_header_that_is_not_of_its_types_is_damaged(
+    tmp_path: Path, whole: bytes, key: str, value: object, why: str
+) -> None:
+    header = lines_of(whole)[0] | {key: value}
+    message = refused(summaries.write(tmp_path / "r.jsonl", [header]))
+    assert "has a damaged header" in message and why in message and "\x1b" not in message
+
+
 def test_lines_of_a_later_kind_are_passed_over(tmp_path: Path, whole: bytes) -> None:
     header, *blocks = lines_of(whole)
     path = summaries.write(tmp_path / "r.jsonl", [header, {"kind": "note"}, *blocks])
-    assert len(result_file.read(path).blocks) == BLOCKS
+    assert len(result_file.read(path).samples) == BLOCKS
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,7 +253,7 @@ def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, whole: bytes, at: int
     data[at % len(whole)] = byte
     path.write_bytes(data)
     try:
-        assert len(result_file.read(path).blocks) <= BLOCKS
+        assert len(result_file.read(path).samples) <= BLOCKS
     except PagebenchError as error:
         assert str(path) in str(error) and "\n" not in str(error)
 
@@ -226,7 +262,7 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"precious")
     with pytest.raises(PagebenchError, match=r"r\.jsonl exists: name another file with -o, or .*--resume"):
-        result_file.Writer.create(path, {})
+        result_file.Writer.create(path, msgspec.convert(summaries.header_of(PLAN), Header))
     assert path.read_bytes() == b"precious"
 
 
@@ -240,7 +276,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         with pytest.raises(PagebenchError, match=why) as raised:
-            result_file.Writer.create(path, {})
+            result_file.Writer.create(path, msgspec.convert(summaries.header_of(PLAN), Header))
         assert "-o" in str(raised.value)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
 
@@ -249,7 +285,7 @@ def test_a_full_disk_is_said(whole: bytes) -> None:
     full = Path("/dev/full")
     writer = result_file.Writer(full, full.open("wb"))
     with pytest.raises(PagebenchError, match=r"cannot write /dev/full: No space left on device; what was"):
-        writer.append(lines_of(whole)[1])
+        writer.append(msgspec.convert(lines_of(whole)[1], Sampling))
 
 
 def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
@@ -258,13 +294,15 @@ def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
     ticks = np.full((2, 2, rounds), 18750)
     ticks[1, 0, 1] = 19000  # 1.3 % slower behind the first segment than before it
     ticks[1, 1, 2] = 18900  # 0.8 %
-    line = summaries.block_of(plan, 0, 0, summaries.made_up, core_ticks=ticks.tolist(), switches=[[3, 4]])
+    line = summaries.sampling_of(
+        plan, 0, 0, summaries.made_up, add_chain_ticks=ticks.tolist(), switches=[[3, 4]]
+    )
     (block,) = result_file.read(
         summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), line])
-    ).blocks
+    ).samples
     dropped = {(int(cell), int(round_)) for cell, round_ in np.argwhere(~block.valid)}
     first = {(cell, 1) for cell, segment in enumerate(line["segment"]) if segment == 0}
     assert first and dropped == first | {(3, 4)}
-    after = summaries.CORE_CYCLES / 18900 * summaries.TICKS_PER_NS
+    after = summaries.ADD_CHAIN_CYCLES / 18900 * summaries.TICKS_PER_NS
     of_second = line["segment"].index(1)
     assert block.ghz[of_second, 2] == pytest.approx((summaries.GHZ + after) / 2)

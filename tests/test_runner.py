@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import summaries
 
@@ -19,6 +20,7 @@ from pagebench.errors import PagebenchError
 from pagebench.measure import runner
 from pagebench.plan.groups import Plan
 from pagebench.results import result_file
+from pagebench.results.lines import Header
 from pagebench.results.result_file import Run, Writer
 
 GROUPS = [summaries.group_of(["pointer", "mask"], order=order) for order in (2, 9)]
@@ -32,11 +34,11 @@ def nothing(done: int, total: int) -> None:
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts a script in the place of Python; ``blocks`` in it are the lines that a real worker would write."""
+    """Puts a script in Python's place; its ``samplings`` are the lines that a real worker would write."""
 
     def install(body: str) -> Path:
         lines = [
-            [summaries.block_of(PLAN, process, index, lambda g, c, p, r: [5.0] * r) for index in range(2)]
+            [summaries.sampling_of(PLAN, process, index, lambda g, c, p, r: [5.0] * r) for index in range(2)]
             for process in range(3)
         ]
         (tmp_path / "lines.json").write_text(json.dumps(lines))
@@ -47,7 +49,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
             "job = json.load(sys.stdin)\n"
             f"open({str(tmp_path / 'jobs')!r}, 'a').write(json.dumps(job) + '\\n')\n"
             f"lines = json.load(open({str(tmp_path / 'lines.json')!r}))[job['process']]\n"
-            "blocks = [json.dumps(lines[index]) for index in job['groups']]\n" + body
+            "samplings = [json.dumps(lines[index]) for index in job['groups']]\n" + body
         )
         script.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(script))
@@ -62,7 +64,7 @@ def start(
     if path.exists():
         writer = Writer.resume(result_file.read(path))
     else:
-        writer = Writer.create(path, summaries.header_of(plan))
+        writer = Writer.create(path, msgspec.convert(summaries.header_of(plan), Header))
     try:
         runner.run(plan, writer, {"pointer chain": True}, done or set(), progress)
     finally:
@@ -71,11 +73,11 @@ def start(
 
 def read(path: Path) -> Run:
     run = result_file.read(path)
-    assert all(count == 1 for count in Counter((b.process, b.group) for b in run.blocks).values())
+    assert all(count == 1 for count in Counter(samples.key for samples in run.samples).values())
     return run
 
 
-ALL = "print('\\n'.join(blocks), flush=True)\n"
+ALL = "print('\\n'.join(samplings), flush=True)\n"
 
 
 def test_one_worker_for_each_process_and_all_its_groups(
@@ -88,7 +90,7 @@ def test_one_worker_for_each_process_and_all_its_groups(
     assert seen == [(done, 6) for done in range(7)]
     given = [json.loads(line) for line in jobs.read_text().splitlines()]
     assert [(job["process"], job["groups"]) for job in given] == [(p, [0, 1]) for p in range(3)]
-    assert all(Plan.from_json(job["plan"]) == PLAN for job in given)
+    assert all(msgspec.convert(job["plan"], Plan) == PLAN for job in given)
     assert all(job["movable"] == {"pointer chain": True} for job in given)
 
 
@@ -119,7 +121,7 @@ def test_what_is_done_is_not_done_again(worker: Callable[[str], Path], tmp_path:
             r"a worker was killed by signal 11 \(it wrote to a page that is read-only",
         ),
         (
-            "sys.stdout.write(blocks[0][:50]); sys.stdout.flush(); os.kill(os.getpid(), 9)\n",
+            "sys.stdout.write(samplings[0][:50]); sys.stdout.flush(); os.kill(os.getpid(), 9)\n",
             r"a worker was killed by signal 9 \(out of memory\?\)",
         ),
         ("raise SystemExit('all went\\nwrong')\n", "a worker failed: wrong"),
@@ -131,7 +133,8 @@ def test_what_stops_a_worker_is_said_and_what_was_finished_is_kept(
     worker: Callable[[str], Path], tmp_path: Path, body: str, why: str
 ) -> None:
     stopped = textwrap.indent(body, "    ")
-    worker(f"print(blocks[0], flush=True)\nif job['process'] == 1:\n{stopped}print(blocks[1], flush=True)\n")
+    first, second = (f"print(samplings[{i}], flush=True)\n" for i in range(2))
+    worker(f"{first}if job['process'] == 1:\n{stopped}{second}")
     with pytest.raises(PagebenchError, match=why) as raised:
         start(tmp_path / "r.jsonl")
     assert "\n" not in str(raised.value)
@@ -152,7 +155,7 @@ def test_a_worker_that_dies_before_it_has_read_its_job(
 def test_an_interrupt_ends_the_worker(worker: Callable[[str], Path], tmp_path: Path) -> None:
     worker(
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-        "print(blocks[0], flush=True)\n"
+        "print(samplings[0], flush=True)\n"
         "time.sleep(600)\n"
     )
 
@@ -169,34 +172,34 @@ def test_an_interrupt_ends_the_worker(worker: Callable[[str], Path], tmp_path: P
     assert read(tmp_path / "r.jsonl").done == {(0, 0)}
 
 
-@pytest.mark.parametrize("blocks, cut", [(1, 0), (2, 100), (3, 1)])
-def test_a_run_that_was_killed_and_resumed_has_the_same_blocks(
+@pytest.mark.parametrize("samplings, cut", [(1, 0), (2, 100), (3, 1)])
+def test_a_run_that_was_killed_and_resumed_has_the_same_samplings(
     tiny: Callable[..., Plan],
     movable: Callable[[Plan], dict[str, bool]],
     tmp_path: Path,
-    blocks: int,
+    samplings: int,
     cut: int,
 ) -> None:
-    """Real workers: stopped after some blocks, the file cut somewhere in the last."""
+    """Real workers: stopped after some samplings, the file cut somewhere in the last."""
     made = tiny(processes=2)
     path = tmp_path / "r.jsonl"
 
     def stop(done: int, total: int) -> None:
-        if done == blocks:
+        if done == samplings:
             raise KeyboardInterrupt
 
-    writer = Writer.create(path, summaries.header_of(made))
+    writer = Writer.create(path, msgspec.convert(summaries.header_of(made), Header))
     with pytest.raises(KeyboardInterrupt):
         runner.run(made, writer, movable(made), set(), stop)
     writer.close()
     os.truncate(path, path.stat().st_size - cut)
     first = result_file.read(path)
-    assert len(first.blocks) == blocks - (cut > 0)
+    assert len(first.samples) == samplings - (cut > 0)
     writer = Writer.resume(first)
     runner.run(made, writer, movable(made), first.done, nothing)
     writer.close()
     again = read(path)
     assert again.done == {(process, index) for process in range(2) for index in range(len(made.groups))}
     kept = path.read_bytes()[: first.whole_bytes]
-    assert [b.line for b in again.blocks[: len(first.blocks)]] == [b.line for b in first.blocks]
+    assert [s.sampling for s in again.samples[: len(first.samples)]] == [s.sampling for s in first.samples]
     assert kept.endswith(b"\n")

@@ -144,9 +144,9 @@ def test_a_group_is_sampled(place: Place, clock: core.Clock) -> None:
     cells = len(placement.group.cells)
     assert np.shape(line["ticks"]) == (cells, ROUNDS)
     assert np.shape(line["lookups"]) == (ROUNDS,)
-    assert np.shape(line["core_ticks"]) == (2, 2, ROUNDS)
-    assert np.min(line["ticks"]) > 0 and np.min(line["core_ticks"]) > 0
-    assert line["core_cycles"] == sampling.ADD_CHAIN_CYCLES
+    assert np.shape(line["add_chain_ticks"]) == (2, 2, ROUNDS)
+    assert np.min(line["ticks"]) > 0 and np.min(line["add_chain_ticks"]) > 0
+    assert line["add_chain_cycles"] == sampling.ADD_CHAIN_CYCLES
     assert line["copies"] == [1] * cells
     assert line["counts"] == [{}] * cells
     assert all(0 <= cell < cells and 0 <= round_ < ROUNDS for cell, round_ in line["switches"])
@@ -172,7 +172,7 @@ def test_warm_up_rounds_are_not_kept(place: Place, clock: core.Clock) -> None:
     line = sampler.run()
     assert np.shape(line["ticks"]) == (len(placement.group.cells), 9)
     assert np.shape(line["lookups"]) == (9,)
-    assert np.shape(line["core_ticks"]) == (2, 1, 9)
+    assert np.shape(line["add_chain_ticks"]) == (2, 1, 9)
     assert sampler_of(place(shared_group()), clock, rounds=9).warm_up == 0
 
 

@@ -14,7 +14,7 @@ from summaries import GHZ, Floats, jitter
 
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Cell, Group, Plan
-from pagebench.results import result_file, statistics, summary
+from pagebench.results import result_file, statistics
 from pagebench.units import KIB, MIB
 
 CONTRACT = {
@@ -36,7 +36,7 @@ CONTRACT = {
     "verdict",
     "smallest_resolvable_ns",
 }
-MORE = {"level", "processes", "counts", "rounds_dropped"}
+MORE = {"level", "processes", "counts", "rounds_dropped", "mark"}
 INTERVAL = {"estimate", "low", "high"}
 
 NAMES = ("pointer-branch", "mask-select", "branchless", "pointer-select")
@@ -165,10 +165,10 @@ def test_ps_are_adjusted_over_all_comparisons_and_nothing_else(tmp_path: Path) -
         )
 
     run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan, faint))
-    found = summary.summarise(run)
+    found = summaries.as_json(run)
     ps = []
     for index, group in enumerate(plan.groups):
-        blocks = [block for block in run.blocks if block.group == index]
+        blocks = [samples for samples in run.samples if samples.sampling.group == index]
         for position in range(1, len(NAMES)):
             values = np.array([np.mean(b.ns[position] - b.ns[0]) for b in blocks])
             ps.append(statistics.t_test_p(values))
@@ -217,9 +217,9 @@ def test_a_control_in_a_group_of_its_own_is_no_cell(tmp_path: Path) -> None:
 
 def test_without_a_finished_control_there_is_none(tmp_path: Path) -> None:
     plan = plan_with(summaries.group_of(NAMES, probe="lookup"), summaries.group_of(NAMES, control=True))
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted, blocks=1)
+    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted, samplings=1)
     assert found["control"] is None
-    assert found["finished"] == {"blocks": 1, "planned": 24, "processes": 1}
+    assert found["finished"] == {"samplings": 1, "planned": 24, "processes": 1}
 
 
 def noisy_at(order: int, aa: float) -> summaries.Model:
@@ -269,11 +269,11 @@ def test_numbers_without_any_noise_are_judged(tmp_path: Path) -> None:
 def test_the_margin_decides_what_is_equivalent(tmp_path: Path) -> None:
     run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan_with(margin_cycles=0.25), planted))
     by_margin = {
-        margin: cell_of(summary.summarise(run, margin), "mask-select")["verdict"] for margin in (None, 1e-6)
+        margin: cell_of(summaries.as_json(run, margin), "mask-select")["verdict"] for margin in (None, 1e-6)
     }
     assert by_margin == {None: "equivalent", 1e-6: "inconclusive"}
-    assert summary.summarise(run)["margin_cycles"] == 0.25
-    assert summary.summarise(run, 0.5)["margin_cycles"] == 0.5
+    assert summaries.as_json(run)["margin_cycles"] == 0.25
+    assert summaries.as_json(run, 0.5)["margin_cycles"] == 0.5
 
 
 def test_the_margin_is_in_core_cycles(tmp_path: Path) -> None:
@@ -287,35 +287,35 @@ def test_the_margin_is_in_core_cycles(tmp_path: Path) -> None:
 
     verdicts = {}
     for ghz in (4.0, 10.0, 20.0):
-        lines = [summaries.block_of(plan, process, 0, near, ghz=ghz) for process in range(plan.processes)]
+        lines = [summaries.sampling_of(plan, process, 0, near, ghz=ghz) for process in range(plan.processes)]
         path = summaries.write(tmp_path / f"{ghz}.jsonl", [summaries.header_of(plan), *lines])
-        verdicts[ghz] = cell_of(summary.summarise(result_file.read(path)), "mask-select")["verdict"]
+        verdicts[ghz] = cell_of(summaries.as_json(result_file.read(path)), "mask-select")["verdict"]
     assert verdicts == {4.0: "equivalent", 10.0: "equivalent", 20.0: "inconclusive"}
 
 
 def test_a_summary_is_the_same_each_time(tmp_path: Path) -> None:
     path = summaries.file_of(tmp_path / "r.jsonl", plan_with(), planted)
-    first, second = (json.dumps(summary.summarise(result_file.read(path))) for _ in range(2))
+    first, second = (json.dumps(summaries.as_json(result_file.read(path))) for _ in range(2))
     assert first == second
 
 
-def test_the_order_of_blocks_does_not_matter(tmp_path: Path, found: dict[str, Any]) -> None:
+def test_the_order_of_samplings_does_not_matter(tmp_path: Path, found: dict[str, Any]) -> None:
     plan = plan_with()
     lines = [
-        summaries.block_of(plan, process, index, planted)
+        summaries.sampling_of(plan, process, index, planted)
         for index in reversed(range(len(plan.groups)))
         for process in reversed(range(plan.processes))
     ]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert summary.summarise(result_file.read(path)) == found
+    assert summaries.as_json(result_file.read(path)) == found
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 17])
-def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, blocks: int) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), planted, blocks=blocks)
-    assert len(found["cells"]) == min(3, blocks) * len(NAMES)
-    assert found["finished"]["blocks"] == blocks
-    if blocks <= 3:  # one process: no interval, no verdict
+@pytest.mark.parametrize("samplings", [1, 2, 3, 4, 17])
+def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, samplings: int) -> None:
+    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), planted, samplings=samplings)
+    assert len(found["cells"]) == min(3, samplings) * len(NAMES)
+    assert found["finished"]["samplings"] == samplings
+    if samplings <= 3:  # one process: no interval, no verdict
         assert {c["verdict"] for c in found["cells"]} == {"reference", "inconclusive"}
         assert all(
             c["difference"]["ns"]["low"] is None for c in found["cells"] if c["verdict"] != "reference"
@@ -326,19 +326,19 @@ def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, blocks: int) -> Non
 def test_a_run_without_a_finished_group_says_how_to_go_on(tmp_path: Path) -> None:
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan_with())])
     with pytest.raises(PagebenchError, match=r"holds no finished group yet: .*--resume"):
-        summary.summarise(result_file.read(path))
+        summaries.as_json(result_file.read(path))
 
 
 def with_invalid(path: Path, of: dict[int, set[int]]) -> dict[str, Any]:
     """A run in which, by process, all samples of these cells met a context switch."""
     plan = plan_with(summaries.group_of(NAMES), rounds=5)
     lines = [
-        summaries.block_of(
+        summaries.sampling_of(
             plan, process, 0, planted, switches=[[c, r] for c in of.get(process, ()) for r in range(5)]
         )
         for process in range(plan.processes)
     ]
-    return summary.summarise(result_file.read(summaries.write(path, [summaries.header_of(plan), *lines])))
+    return summaries.as_json(result_file.read(summaries.write(path, [summaries.header_of(plan), *lines])))
 
 
 def test_a_process_without_a_valid_round_is_left_out(tmp_path: Path) -> None:
@@ -383,13 +383,14 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         {"steal_ticks": 1, "copies": [16, 16, 1, 16, 16, 16]},
         {},
     ]
-    lines = [summaries.block_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
-    found = summary.summarise(
+    lines = [summaries.sampling_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
+    found = summaries.as_json(
         result_file.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines]))
     )
     assert found["interference"] == {
         "samples": 3 * 6 * 5,
         "samples_dropped": 2,
+        "dropped_share": pytest.approx(2 / 90, rel=1e-6),
         "context_switches": 2,
         "steal_share": pytest.approx(4 / 100 / 0.006),
         "immovable_loops": 1,
@@ -408,9 +409,9 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
 )
 def test_the_backing_is_the_one_obtained(tmp_path: Path, obtained: dict[str, int], name: str) -> None:
     plan = plan_with(summaries.group_of(NAMES), processes=2)
-    lines = [summaries.block_of(plan, p, 0, planted, backing={"2m": obtained}) for p in range(2)]
+    lines = [summaries.sampling_of(plan, p, 0, planted, backing={"2m": obtained}) for p in range(2)]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert {c["backing"] for c in summary.summarise(result_file.read(path))["cells"]} == {name}
+    assert {c["backing"] for c in summaries.as_json(result_file.read(path))["cells"]} == {name}
 
 
 def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
@@ -419,17 +420,17 @@ def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
         [{"cycles": 9.0 + p, "instructions": 8.5}, *[{}] * 5] for p in range(3)
     ]
     del counts[0][0]["instructions"]
-    lines = [summaries.block_of(plan, p, 0, planted, counts=counts[p]) for p in range(3)]
+    lines = [summaries.sampling_of(plan, p, 0, planted, counts=counts[p]) for p in range(3)]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    found = summary.summarise(result_file.read(path))
+    found = summaries.as_json(result_file.read(path))
     assert cell_of(found, "pointer-branch")["counts"] == {"cycles": 10.0, "instructions": 8.5}
     assert cell_of(found, "branchless")["counts"] == {}
 
 
-def test_the_clock_is_that_of_the_blocks(tmp_path: Path) -> None:
+def test_the_clock_is_that_of_the_samplings(tmp_path: Path) -> None:
     plan = plan_with(summaries.group_of(NAMES), processes=3)
-    lines = [summaries.block_of(plan, p, 0, planted, ghz=ghz) for p, ghz in enumerate((3.0, 3.2, 2.4))]
+    lines = [summaries.sampling_of(plan, p, 0, planted, ghz=ghz) for p, ghz in enumerate((3.0, 3.2, 2.4))]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    core_ghz = summary.summarise(result_file.read(path))["clock"]["core_ghz"]
+    core_ghz = summaries.as_json(result_file.read(path))["clock"]["core_ghz"]
     assert core_ghz == {"low": 2.4, "median": 3.0, "high": 3.2}
     assert all(math.isfinite(value) for value in core_ghz.values())

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import summaries
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from pagebench import core
 from pagebench.errors import PagebenchError
 from pagebench.measure import sampling, worker
+from pagebench.measure.job import Job
 from pagebench.plan import groups
 from pagebench.plan.groups import Plan
 from pagebench.results import result_file
@@ -33,9 +35,9 @@ Movable = Callable[[Plan], dict[str, bool]]
 
 def job(
     the_plan: Plan, movable: Mapping[str, bool], process: int = 0, groups: list[int] | None = None
-) -> dict[str, Any]:
-    wanted = list(range(len(the_plan.groups))) if groups is None else groups
-    return {"plan": the_plan.to_json(), "process": process, "groups": wanted, "movable": dict(movable)}
+) -> Job:
+    wanted = range(len(the_plan.groups)) if groups is None else groups
+    return Job(the_plan, process, tuple(wanted), movable)
 
 
 @contextmanager
@@ -48,30 +50,31 @@ def test_a_line_for_each_group_that_a_result_file_takes(
     tiny: Build, movable: Movable, tmp_path: Path
 ) -> None:
     made = tiny(footprints=("16K", "64K"), contenders=("pointer-select", "mask-select", "fakehead"))
-    lines = list(worker.run_job(json.loads(json.dumps(job(made, movable(made), process=1)))))
+    told = msgspec.json.decode(msgspec.json.encode(job(made, movable(made), process=1)), type=Job)
+    lines = [msgspec.to_builtins(sampling) for sampling in worker.run_job(told)]
     assert sorted(line["group"] for line in lines) == list(range(len(made.groups)))
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(made), *lines])
-    for block, line in zip(result_file.read(path).blocks, lines, strict=True):
-        group = made.groups[block.group]
-        assert block.process == 1
-        assert block.ns.shape == (len(group.cells), made.rounds)
-        assert (block.ns > 0).all() and (block.ghz > 0).all()
+    for samples, line in zip(result_file.read(path).samples, lines, strict=True):
+        group = made.groups[samples.sampling.group]
+        assert samples.sampling.process == 1
+        assert samples.ns.shape == (len(group.cells), made.rounds)
+        assert (samples.ns > 0).all() and (samples.ghz > 0).all()
         assert set(line["touched_bytes"]) == {"plain"}
         assert 0 < line["touched_bytes"]["plain"] <= group.footprint_bytes
         assert set(line["backing"]) == {"2m"}
         assert sum(line["backing"]["2m"].values()) > 0
-        assert line["copies"] == [worker.COPIES] * len(group.cells)
+        assert list(line["copies"]) == [worker.COPIES] * len(group.cells)
         assert 0 < line["timed_ns"] < line["sampling_ns"]
         # Shared frames: as many segments as encodings, an add chain around each.
         encodings = [cell.encoding for cell in group.cells]
-        assert np.shape(line["core_ticks"]) == (2, len(set(encodings)), made.rounds)
+        assert np.shape(line["add_chain_ticks"]) == (2, len(set(encodings)), made.rounds)
         same = [[a == b for a in line["segment"]] for b in line["segment"]]
         assert same == [[a == b for a in encodings] for b in encodings]
 
 
 def test_only_the_groups_asked_for_are_sampled(tiny: Build, movable: Movable) -> None:
     made = tiny()
-    assert [line["group"] for line in worker.run_job(job(made, movable(made), groups=[1]))] == [1]
+    assert [sampling.group for sampling in worker.run_job(job(made, movable(made), groups=[1]))] == [1]
 
 
 def test_layouts_and_struct_page_sizes(tiny: Build, movable: Movable) -> None:
@@ -82,9 +85,9 @@ def test_layouts_and_struct_page_sizes(tiny: Build, movable: Movable) -> None:
         probes=("lookup", "gup"),
     )
     compared = [index for index, group in enumerate(made.groups) if group.purpose == "compare"]
-    for line in worker.run_job(job(made, movable(made), groups=compared)):
-        assert set(line["backing"]) == {"2m", "4k", "memfd"}
-        touched = line["touched_bytes"]
+    for sampled in worker.run_job(job(made, movable(made), groups=compared)):
+        assert set(sampled.backing) == {"2m", "4k", "memfd"}
+        touched = sampled.touched_bytes
         assert touched["hvo-shared"] < touched["plain"]
     made = tiny(struct_page_bytes=56)
     assert len(list(worker.run_job(job(made, movable(made))))) == len(made.groups)
@@ -94,9 +97,9 @@ def test_frames_of_their_own_beyond_the_cache(tiny: Build, movable: Movable) -> 
     small = groups.Levels(4 * KIB, 8 * KIB, 16 * KIB)
     made = tiny(levels=small, footprints=("256K",), probes=("chain",), rounds=9)
     assert not made.groups[0].shared
-    (line, *_) = worker.run_job(job(made, movable(made), groups=[0]))
-    assert np.shape(line["ticks"]) == (len(made.groups[0].cells), 9)
-    assert set(line["segment"]) == {0}
+    (sampled, *_) = worker.run_job(job(made, movable(made), groups=[0]))
+    assert np.shape(sampled.ticks) == (len(made.groups[0].cells), 9)
+    assert set(sampled.segment) == {0}
 
 
 def test_draws_depend_on_seed_process_and_use_alone(tiny: Build, movable: Movable) -> None:
@@ -146,8 +149,8 @@ def test_a_loop_that_may_not_be_copied_stays_where_it_is(tiny: Build, movable: M
             w.variants["mask-select"].probes["chain"].run
         ]
         assert len(w.copies["pointer-select", "chain", False]) == worker.COPIES
-    (line,) = worker.run_job(job(made, fixed))
-    by_variant = {c.contender.variant: n for c, n in zip(made.groups[0].cells, line["copies"], strict=True)}
+    (sampled,) = worker.run_job(job(made, fixed))
+    by_variant = {c.contender.variant: n for c, n in zip(made.groups[0].cells, sampled.copies, strict=True)}
     assert by_variant["mask-select"] == 1 and by_variant["pointer-select"] == worker.COPIES
     with worker_of(made, dict.fromkeys(fixed, False)) as w:
         assert {len(runs) for runs in w.copies.values()} == {1}
@@ -194,7 +197,7 @@ def test_the_order_of_groups_is_not_always_the_same() -> None:
 def start(job_: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pagebench.measure.worker"],
-        input=json.dumps(job_),
+        input=msgspec.json.encode(job_).decode(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -207,7 +210,7 @@ def test_a_worker_is_a_process_that_reads_a_job_and_writes_lines(tiny: Build, mo
     done = start(job(made, movable(made)))
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = map(json.loads, done.stdout.splitlines())
-    assert (line["kind"], line["process"], line["group"]) == ("block", 0, 0)
+    assert (line["kind"], line["process"], line["group"]) == ("sampling", 0, 0)
 
 
 def test_what_a_user_can_mend_is_an_error_line(tiny: Build, movable: Movable) -> None:

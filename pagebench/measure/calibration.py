@@ -7,14 +7,13 @@ a virtual machine neither its size nor its neighbours are known.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from pagebench import core
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern, draw
-from pagebench.plan.groups import Levels
+from pagebench.results.lines import Calibration
 from pagebench.units import MIB
 from pagebench.variants import registry
 
@@ -26,18 +25,6 @@ LOOKUPS = 3000
 BATCHES = 7
 WARM_LOOKUPS = 200_000
 AT_MOST = 64 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """``latency_ns``: (footprint bytes, ns per lookup) pairs, growing."""
-
-    l3_measured_bytes: int
-    latency_ns: tuple[tuple[int, float], ...]
-
-    def to_json(self) -> dict[str, object]:
-        """For the header of a result file."""
-        return asdict(self)
 
 
 def full_at(latencies: list[tuple[int, float]]) -> int:
@@ -95,8 +82,3 @@ def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
             latencies.append((footprint, float(np.median(samples["ticks"])) / clock.ticks_per_ns / LOOKUPS))
             footprint *= 2
     return Calibration(full_at(latencies), tuple(latencies))
-
-
-def levels(l1_bytes: int, l2_bytes: int, calibration: Calibration | None, l3_reported: int) -> Levels:
-    """Caches as a plan takes them; the L3 as measured where it was."""
-    return Levels(l1_bytes, l2_bytes, calibration.l3_measured_bytes if calibration else l3_reported)

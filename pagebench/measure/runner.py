@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO
+
+import msgspec
 
 from pagebench.errors import PagebenchError
+from pagebench.measure.job import Failure, Job
 from pagebench.plan.groups import Plan
+from pagebench.results.lines import Sampling
 from pagebench.results.result_file import Writer
 
 # What a signal that ends a worker is likely to mean.
@@ -23,7 +26,7 @@ WHY_KILLED: Mapping[int, str] = {
 
 
 @contextmanager
-def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(job: Job, complaints: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A worker with its job; ended, whatever happens, when the block is left.
 
     In a session of its own: an interrupt at the terminal is the parent's.
@@ -38,7 +41,7 @@ def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subproces
     assert process.stdin and process.stdout
     try:
         with suppress(BrokenPipeError):  # it died at once: its exit status tells
-            process.stdin.write(json.dumps(job).encode())
+            process.stdin.write(msgspec.json.encode(job))
             process.stdin.close()
         yield process
     finally:
@@ -47,8 +50,8 @@ def _worker(job: Mapping[str, Any], complaints: IO[bytes]) -> Iterator[subproces
         process.stdout.close()
 
 
-def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The lines of one worker.
+def _samplings(job: Job) -> Iterator[Sampling]:
+    """The samplings of one worker, as it finishes them.
 
     Raises PagebenchError for what a worker was stopped by.
     """
@@ -57,9 +60,9 @@ def _lines(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for text in process.stdout:
             if not text.endswith(b"\n"):
                 break  # cut short: the exit status tells why
-            line = json.loads(text)
-            if line["kind"] == "error":
-                raise PagebenchError(line["message"])
+            line = msgspec.json.decode(text, type=Failure | Sampling)
+            if isinstance(line, Failure):
+                raise PagebenchError(line.message)
             yield line
         status = process.wait()
         if status < 0:
@@ -83,7 +86,7 @@ def run(
     """Sample every (process, group) that is not in ``done``, one worker after another.
 
     ``movable``: "variant probe" to whether its loop may be copied.
-    ``progress`` is called with the number of finished blocks and of all.
+    ``progress`` is called with the number of finished samplings and of all.
     """
     total = plan.processes * len(plan.groups)
     finished = len(done)
@@ -92,8 +95,8 @@ def run(
         groups = [index for index in range(len(plan.groups)) if (process, index) not in done]
         if not groups:
             continue
-        job = {"plan": plan.to_json(), "process": process, "groups": groups, "movable": dict(movable)}
-        for line in _lines(job):
-            writer.append(line)
+        job = Job(plan, process, tuple(groups), movable)
+        for sampling in _samplings(job):
+            writer.append(sampling)
             finished += 1
             progress(finished, total)

@@ -82,7 +82,8 @@ class GroupSampler:
     def run(self) -> dict[str, Any]:
         """Calibrate, sample every round, check the last result of every batch.
 
-        Raises PagebenchError for a wrong one.
+        Returns these fields of a :class:`pagebench.results.lines.Sampling`.  Raises PagebenchError for a
+        wrong result.
         """
         lookups, encode_ns = self._calibrate()
         started = time.perf_counter_ns()
@@ -106,8 +107,8 @@ class GroupSampler:
             "lookups": lengths[kept].tolist(),
             "lead_in": lead_in,
             "ticks": ticks[:, kept].tolist(),
-            "core_cycles": ADD_CHAIN_CYCLES,
-            "core_ticks": chain[:, :, kept].tolist(),
+            "add_chain_cycles": ADD_CHAIN_CYCLES,
+            "add_chain_ticks": chain[:, :, kept].tolist(),
             "segment": [
                 next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.loops))
             ],

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from pagebench import core, tool
-from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
 from pagebench.measure import calibration, runner
 from pagebench.measure.contenders import Outside
 from pagebench.measure.progress import progress_bar
+from pagebench.measure.timed_code import movable_loops, timed_code
 from pagebench.plan import groups
 from pagebench.plan.building import build
 from pagebench.plan.options import Options
 from pagebench.results import result_file
+from pagebench.results.lines import Clock, Compiler, Header, Tool
 from pagebench.units import KIB, MIB
 from pagebench.variants import registry
 
@@ -61,27 +62,26 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
         clock = core.Clock(10_000_000)
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
-    codes = _codes(draft)
     built = registry.object_of(draft.struct_page_bytes)
     words = [*words, "--seed", str(options.seed)]
-    header = {
-        "tool": tool.identity(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "pagebench", "run", *words]),
-        "plan": draft.to_json(),
-        "machine": dataclasses.asdict(described),
-        "warnings": machine.warnings(described),
-        "compiler": {"name": core.compiler(built), "cflags": core.variant_cflags(built)},
-        "calibration": measured.to_json() if measured else None,
-        "clock": {"kind": clock.kind, "granularity_ns": clock.granularity_ns, "cost_ns": clock.cost_ns},
-        "variants": codes,
-    }
+    header = Header(
+        tool=Tool(**tool.identity()),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["python", "-m", "pagebench", "run", *words]),
+        plan=draft,
+        machine=described,
+        warnings=tuple(machine.warnings(described)),
+        compiler=Compiler(core.compiler(built), core.variant_cflags(built)),
+        calibration=measured,
+        clock=Clock(clock.kind, clock.granularity_ns, clock.cost_ns),
+        variants=timed_code(draft),
+    )
     path = output or DIRECTORY / f"{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     writer = result_file.Writer.create(path, header)
     try:
-        _sample(draft, writer, codes, set())
+        _sample(header, writer, set())
     except PagebenchError as error:
-        if error.exit_code != INTERRUPTED and not result_file.read(path).blocks:
+        if error.exit_code != INTERRUPTED and not result_file.read(path).samples:
             path.unlink()  # nothing was measured
         raise
     return path
@@ -105,60 +105,21 @@ def resume(path: Path) -> Path:
     Raises PagebenchError where this is not the machine code that was timed.
     """
     run = result_file.read(path)
-    codes = _codes(run.plan)
-    if codes != run.header["variants"]:
+    if timed_code(run.plan) != run.header.variants:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
     _check_cpu(run.plan.cpu)
-    described = dataclasses.asdict(machine.describe(run.plan.cpu))
+    described = machine.describe(run.plan.cpu)
     for what in ("cpu_model", "kernel_release", "hypervisor"):
-        if described[what] != run.header["machine"].get(what):
+        if getattr(described, what) != getattr(run.header.machine, what):
             raise PagebenchError(f"{path} was measured on another machine ({what} differs): start a new run")
-    _sample(run.plan, result_file.Writer.resume(run), codes, run.done)
+    _sample(run.header, result_file.Writer.resume(run), run.done)
     return path
 
 
-def _codes(the_plan: groups.Plan) -> dict[str, Any]:
-    """What a report says of each variant that is timed."""
-    known = registry.known(the_plan.struct_page_bytes, the_plan.objects)
-    return {name: _code(known[name], the_plan) for name in the_plan.variant_names}
-
-
-def _code(variant: core.Variant, the_plan: groups.Plan) -> dict[str, Any]:
-    """Origin, and each timed loop's code."""
-    loaded = next((one for one in the_plan.objects if one.name == variant.name), None)
-    probes = {}
-    for name in dict.fromkeys(group.probe for group in the_plan.groups):
-        probe = variant.probes[name]
-        listing = form.analyse(probe)
-        probes[name] = {
-            "form": listing.form,
-            "variant_instructions": listing.variant_instructions,
-            "variant_bytes": listing.variant_bytes,
-            "immovable": listing.immovable,
-            "code": probe.code.hex(),
-        }
-    return {
-        "commit": variant.commit,
-        "subject": variant.subject,
-        "version": variant.version,
-        "struct_page_bytes": variant.struct_page_bytes,
-        "source": loaded.source if loaded else "",
-        "cflags": loaded.cflags if loaded else "",
-        "probes": probes,
-    }
-
-
-def _sample(
-    the_plan: groups.Plan, writer: result_file.Writer, codes: Mapping[str, Any], done: set[tuple[int, int]]
-) -> None:
-    movable = {
-        f"{name} {probe}": not code["immovable"]
-        for name, found in codes.items()
-        for probe, code in found["probes"].items()
-    }
+def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int]]) -> None:
     try:
         with progress_bar() as progress:
-            runner.run(the_plan, writer, movable, done, progress)
+            runner.run(header.plan, writer, movable_loops(header.variants), done, progress)
     except KeyboardInterrupt:
         raise PagebenchError(
             f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "

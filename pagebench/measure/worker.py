@@ -6,7 +6,6 @@ finished group to standard output.  Nothing of a group survives but that line.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +23,7 @@ from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
+from pagebench.measure.job import Failure, Job
 from pagebench.measure.sampling import WINDOW_LOOKUPS, GroupSampler
 from pagebench.measure.schedule import segments
 from pagebench.measure.verification import verify
@@ -30,6 +31,7 @@ from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
 from pagebench.plan import groups, places
 from pagebench.probes import PROBES
+from pagebench.results.lines import Sampling
 from pagebench.variants import registry
 
 # A core that slept is slow at first: 2.6 instead of 3.2 GHz were seen.
@@ -142,7 +144,7 @@ class Worker:
             self._windows = key, Windows(folio_map, pfns)
         return self._windows[1]
 
-    def sample_group(self, index: int) -> dict[str, Any]:
+    def sample_group(self, index: int) -> Sampling:
         """Populate, verify, calibrate and sample one group; its result line."""
         started = time.perf_counter_ns()
         group = self.plan.groups[index]
@@ -160,25 +162,28 @@ class Worker:
         ]
         verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
         steal = machine.steal_ticks(self.plan.cpu)
-        line = {
-            "kind": "block",
-            "process": self.process,
-            "group": index,
-            "ticks_per_ns": self.clock.ticks_per_ns,
-            "touched_bytes": {
-                layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
-                for layout, _, _ in places.places_of(group)
-            },
-            "backing": self._backing(group, memmaps),
-            **GroupSampler(
-                group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng
-            ).run(),
-            "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
+        touched = {
+            place[0]: windows.touched_bytes(PROBES[group.probe].uses_head, place[0])
+            for place in places.places_of(group)
         }
+        backing = self._backing(group, memmaps)
+        sampler = GroupSampler(
+            group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng
+        )
+        sampled = sampler.run()
         if PROBES[group.probe].refs or PROBES[group.probe].maps:
             # Counts moved, under identity even those of tails.
             memmaps.forget()
-        return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}
+        return Sampling(
+            process=self.process,
+            group=index,
+            ticks_per_ns=self.clock.ticks_per_ns,
+            touched_bytes=touched,
+            backing=backing,
+            steal_ticks=machine.steal_ticks(self.plan.cpu) - steal,
+            set_up_ns=time.perf_counter_ns() - started - sampled["sampling_ns"],
+            **sampled,
+        )
 
     def _backing(self, group: groups.Group, memmaps: GroupMemmaps) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
@@ -208,13 +213,18 @@ def group_order(groups: Sequence[groups.Group], wanted: Sequence[int], rng: np.r
     return sorted(wanted, key=lambda index: (rank[memmap_key(groups[index])], groups[index].pattern))
 
 
-def run_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Sample the groups of a job: plan, process, groups, movable."""
-    the_plan = groups.Plan.from_json(job["plan"])
+def run_job(job: Job) -> Iterator[Sampling]:
+    """Sample the groups of a job, each as it is finished."""
     with ExitStack() as stack:
-        worker = Worker(the_plan, job["process"], job["movable"], stack)
-        for index in group_order(the_plan.groups, job["groups"], worker.rng("order")):
+        worker = Worker(job.plan, job.process, job.movable, stack)
+        for index in group_order(job.plan.groups, job.groups, worker.rng("order")):
             yield worker.sample_group(index)
+
+
+def say(line: Sampling | Failure) -> None:
+    """One line to the parent."""
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def main() -> int:
@@ -222,10 +232,10 @@ def main() -> int:
     # An interrupt is the parent's to handle: it ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for line in run_job(json.load(sys.stdin)):
-            print(json.dumps(line, separators=(",", ":")), flush=True)
+        for sampling in run_job(msgspec.json.decode(sys.stdin.buffer.read(), type=Job)):
+            say(sampling)
     except (PagebenchError, OSError, MemoryError) as error:
-        print(json.dumps({"kind": "error", "message": str(error) or "out of memory"}), flush=True)
+        say(Failure(str(error) or "out of memory"))
         return 2
     return 0
 

@@ -10,11 +10,11 @@ from typing import Any
 from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import models
-from pagebench.memmap.folios import MAX_FOLIO_ORDER, check_fits, check_reach
+from pagebench.memmap.folios import check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count, exists_at
 from pagebench.memmap.patterns import Pattern
-from pagebench.names import PAGE_SIZE
-from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
+from pagebench.names import MAX_FOLIO_ORDER, PAGE_SIZE
+from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
 from pagebench.plan.presets import Grid
@@ -57,7 +57,7 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
     cells.append(Cell(reference, "aa", numbers[reference.variant]))
 
-    def harness(variant: str, role: str, encoding_of: str) -> Cell:
+    def harness(variant: str, role: Role, encoding_of: str) -> Cell:
         # On a plain memmap: the harness finds no heads, and may write anywhere.
         backing = reference.backing if reference.layout == "plain" else "2m"
         return Cell(Contender(variant, "plain", backing), role, numbers[encoding_of])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal
+
+import msgspec
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.names import BACKING_BYTES, LAYOUTS
+from pagebench.names import BACKING_BYTES, LAYOUTS, MAX_FOLIO_ORDER, Level
 from pagebench.units import format_size
 from pagebench.variants import loaded
+
+Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+Role = Literal["contender", "aa", "identity", "control-reference", "control"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,9 @@ class Levels:
     ``l3_bytes`` is what was measured to be there, not what is reported.
     """
 
-    l1_bytes: int
-    l2_bytes: int
-    l3_bytes: int
+    l1_bytes: Positive
+    l2_bytes: Positive
+    l3_bytes: Positive
 
     @property
     def shared_bytes(self) -> int:
@@ -33,7 +37,7 @@ class Levels:
         """
         return max(self.l3_bytes // 2, 2 * self.l2_bytes)
 
-    def of(self, footprint_bytes: int) -> str:
+    def of(self, footprint_bytes: int) -> Level:
         """The first level that holds the footprint."""
         for level, size in zip(names.LEVELS, (self.l1_bytes, self.l2_bytes, self.l3_bytes), strict=False):
             if footprint_bytes <= size:
@@ -80,13 +84,14 @@ class Contender:
 class Cell:
     """What is sampled beside the others of its group.
 
-    ``role`` is "contender", "identity" (the harness), "aa" (the reference
-    again, a second copy of its code) or "control" (against ``branchless``).
+    ``role`` is "contender", "identity" (the harness), "aa" (the reference again, a second copy of its code)
+    or "control" (against ``branchless``, its "control-reference").  ``encoding``: cells of the same number
+    write the same words into tails, and share a memmap without its being re-encoded.
     """
 
     contender: Contender
-    role: str
-    encoding: int
+    role: Role
+    encoding: Natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +103,14 @@ class Group:
     group that nobody asked for.
     """
 
-    order: int
-    footprint_bytes: int
+    order: Annotated[int, msgspec.Meta(ge=0, le=MAX_FOLIO_ORDER)]
+    footprint_bytes: Positive
     pattern: str
     probe: str
-    level: str
+    level: Level
     shared: bool
-    cells: tuple[Cell, ...]
-    purpose: str = "compare"
+    cells: Annotated[tuple[Cell, ...], msgspec.Meta(min_length=1)]
+    purpose: Literal["compare", "control"] = "compare"
 
     @property
     def title(self) -> str:
@@ -115,42 +120,21 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a run measures; JSON in a result file's header."""
+    """Everything that a run measures; part of a result file's header, against whose types it is checked."""
 
-    groups: tuple[Group, ...]
+    groups: Annotated[tuple[Group, ...], msgspec.Meta(min_length=1)]
     reference: str
-    struct_page_bytes: int
-    processes: int
-    rounds: int
-    seed: int
-    cpu: int
+    struct_page_bytes: Positive
+    processes: Positive
+    rounds: Positive
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+    cpu: Natural
     levels: Levels
-    margin_cycles: float
+    margin_cycles: Annotated[float, msgspec.Meta(gt=0)]
     preset: str | None = None
     memory_model: str | None = None
     # Variants from elsewhere than the core.
     objects: tuple[loaded.Loaded, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists, contenders spelled out."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of to_json.  Raises KeyError, TypeError for foreign data."""
-        groups = tuple(
-            Group(
-                **{
-                    **g,
-                    "cells": tuple(
-                        Cell(Contender(**c["contender"]), c["role"], c["encoding"]) for c in g["cells"]
-                    ),
-                }
-            )
-            for g in data["groups"]
-        )
-        objects = tuple(loaded.Loaded(**found) for found in data["objects"])
-        return cls(**{**data, "groups": groups, "levels": Levels(**data["levels"]), "objects": objects})
 
     @property
     def variant_names(self) -> tuple[str, ...]:

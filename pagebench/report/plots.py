@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from pagebench.errors import PagebenchError
+from pagebench.results.summary import Row, Summary
 from pagebench.units import format_size
-
-Summary = Mapping[str, Any]
-Cell = Mapping[str, Any]
 
 WIDTH_INCHES = 10.0  # 1000 pixels
 DPI = 100
@@ -58,28 +57,31 @@ def _look() -> Iterator[None]:
         yield
 
 
-def _column(cells: Iterable[Cell], *keys: str | int) -> npt.NDArray[np.float64]:
-    """The numbers under ``keys``, one a cell; NaN where there is none."""
-    values: list[Any] = list(cells)
-    for key in keys:
-        values = [None if value is None else value[key] for value in values]
-    return np.array(values, dtype=np.float64)
+def _column(rows: Iterable[Row], path: str) -> npt.NDArray[np.float64]:
+    """The numbers at ``path``, as in "difference.ns.low", one a row; NaN where there is none."""
+    number = attrgetter(path)
+    return np.array([number(row) for row in rows], dtype=np.float64)
 
 
-def _distinct(cells: Iterable[Cell], key: str) -> list[Any]:
+def _ends(rows: Iterable[Row]) -> npt.NDArray[np.float64]:
+    """The ends of the medians' intervals: (2, rows)."""
+    return np.array([row.ns.interval for row in rows], dtype=np.float64).reshape(-1, 2).T
+
+
+def _distinct(cells: Iterable[Row], key: str) -> list[Any]:
     """Values of ``key`` in order of first appearance."""
-    return list(dict.fromkeys(cell[key] for cell in cells))
+    return list(dict.fromkeys(getattr(cell, key) for cell in cells))
 
 
-def _select(cells: Iterable[Cell], **keys: Any) -> list[Cell]:
+def _select(cells: Iterable[Row], **keys: Any) -> list[Row]:
     """Cells that have all these values, by order and footprint."""
-    some = (cell for cell in cells if all(cell[key] == value for key, value in keys.items()))
-    return sorted(some, key=lambda cell: (cell["order"], cell["footprint_bytes"]))
+    some = (cell for cell in cells if all(getattr(cell, key) == value for key, value in keys.items()))
+    return sorted(some, key=lambda cell: (cell.order, cell.footprint_bytes))
 
 
-def _styles(summary: Summary, cells: Iterable[Cell], **changes: Any) -> dict[str, dict[str, Any]]:
+def _styles(summary: Summary, cells: Iterable[Row], **changes: Any) -> dict[str, dict[str, Any]]:
     """How each contender of ``cells`` is drawn, the same in every figure of a summary."""
-    there, all_names = _distinct(cells, "contender"), _distinct(summary["cells"], "contender")
+    there, all_names = _distinct(cells, "contender"), _distinct(summary.cells, "contender")
     looks = zip(all_names, cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
     return {n: {"color": c, "marker": m, "linestyle": d} | changes for n, c, m, d in looks if n in there}
 
@@ -110,10 +112,10 @@ def _panels(count: int, columns: int, xlabel: str, shared: bool) -> tuple[Figure
 
 def _finish(fig: Figure, summary: Summary, title: str, note: str, handles: Sequence[Any]) -> None:
     """Add title and note above, legend and footer below; the figure grows by the latter."""
-    machine, tool = summary["machine"], summary["tool"]
-    host = f"VM ({machine['hypervisor']})" if machine.get("hypervisor") else "no hypervisor seen"
-    cpu, release = machine.get("cpu_model") or "unknown CPU", machine.get("kernel_release") or "unknown"
-    by = f"{tool['name']} {tool['version']} ({tool.get('commit') or 'commit unknown'})"
+    machine, tool = summary.machine, summary.tool
+    host = f"VM ({machine.hypervisor})" if machine.hypervisor else "no hypervisor seen"
+    cpu, release = machine.cpu_model, machine.kernel_release
+    by = f"{tool.name} {tool.version} ({tool.commit or 'commit unknown'})"
     footer = textwrap.fill("  ·  ".join((cpu, host, f"Linux {release}", by)), 150)
     footer_inches = 0.13 * (footer.count("\n") + 1) + 0.08
     longest = max(len(str(handle.get_label())) for handle in handles)
@@ -155,9 +157,9 @@ def _time_axis(axes: Axes, ns: npt.NDArray[np.float64]) -> None:
         axes.set_ylim(min(0.0, 1.08 * low), 1.08 * high or 1.0)
 
 
-def _cycles_axis(axes: Axes, cells: Sequence[Cell]) -> None:
+def _cycles_axis(axes: Axes, cells: Sequence[Row]) -> None:
     """Add a scale in core cycles on the right, where one clock frequency holds for all cells."""
-    ghz = _column(cells, "cycles", "median") / _column(cells, "ns", "median")
+    ghz = _column(cells, "cycles.median") / _column(cells, "ns.median")
     if ghz.min() > 0 and ghz.max() < 1.05 * ghz.min():
         factor = float(np.median(ghz))
         scale = (lambda y: np.multiply(y, factor), lambda y: np.divide(y, factor))
@@ -166,9 +168,9 @@ def _cycles_axis(axes: Axes, cells: Sequence[Cell]) -> None:
 
 def _mark_caches(axes: Axes, summary: Summary) -> None:
     """Draw the cache sizes inside the x range, labelled above it: reported, and L3 as obtained."""
-    caches = summary["machine"].get("caches") or {}
-    got = (summary.get("calibration") or {}).get("l3_measured_bytes")
-    sizes = {name: caches.get(f"{name.lower()}_bytes") for name in ("L1d", "L2", "L3")}
+    caches = summary.machine.caches
+    got = summary.calibration.l3_measured_bytes if summary.calibration else None
+    sizes = {"L1d": caches.l1d_bytes, "L2": caches.l2_bytes, "L3": caches.l3_bytes}
     sizes |= {"L3 got": got} if got != sizes["L3"] else {}
     low, high = axes.get_xlim()
     for name, size in sizes.items():
@@ -186,9 +188,9 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
     Contenders are set side by side in x, within half an octave of the footprint; the harness stands on it.
     Raises :class:`PagebenchError` where nothing was measured.
     """
-    cells = _select(summary["cells"], probe=probe, pattern=pattern)
+    cells = _select(summary.cells, probe=probe, pattern=pattern)
     orders, footprints = (sorted(_distinct(cells, key)) for key in ("order", "footprint_bytes"))
-    harness = _select(summary.get("harness") or (), probe=probe, pattern=pattern)
+    harness = _select(summary.harness, probe=probe, pattern=pattern)
     styles, identities = _styles(summary, cells), dict.fromkeys(_distinct(harness, "contender"), _HARNESS)
     columns = len(orders) if len(orders) <= 4 else math.ceil(len(orders) / 2)
     with _look():
@@ -198,8 +200,8 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
         octave_inches = ((WIDTH_INCHES - 0.8) / columns - 0.15) / (octaves[-1] - octaves[0] + 2 * margin)
         gap = np.diff(octaves).min(initial=2.5)
         dodge = _dodge(styles, min(0.4 * gap, 0.06 * len(styles) / octave_inches))
-        ends = [_column(cells, "ns", "interval", i) for i in (0, 1)]
-        _time_axis(panels[0], np.concatenate([_column(cells + harness, "ns", "median"), *ends]))
+        ends = _ends(cells)
+        _time_axis(panels[0], np.concatenate([_column(cells + harness, "ns.median"), *ends]))
         for order, axes in zip(orders, panels, strict=True):
             _footprint_axis(axes, footprints, margin, octave_inches)
             _mark_caches(axes, summary)
@@ -209,9 +211,9 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
             for name, style in (identities | styles).items():
                 row = _select(cells + harness, order=order, contender=name)
                 x = _column(row, "footprint_bytes") * 2 ** dodge.get(name, 0.0)
-                axes.plot(x, _column(row, "ns", "median"), label=name, **style)
+                axes.plot(x, _column(row, "ns.median"), label=name, **style)
                 if name in styles:
-                    low, high = (_column(row, "ns", "interval", i) for i in (0, 1))
+                    low, high = _ends(row)
                     axes.fill_between(x, low, high, label=name, color=style["color"], alpha=0.2, linewidth=0)
         handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
         handles += [Line2D([], [], label=f"{name} (the harness)", **_HARNESS) for name in identities]
@@ -220,9 +222,9 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
     return fig
 
 
-def _compared(summary: Summary, probe: str, pattern: str) -> list[Cell]:
-    cells = _select(summary["cells"], probe=probe, pattern=pattern)
-    return [cell for cell in cells if cell["verdict"] != "reference" and cell.get("difference")]
+def _compared(summary: Summary, probe: str, pattern: str) -> list[Row]:
+    cells = _select(summary.cells, probe=probe, pattern=pattern)
+    return [cell for cell in cells if cell.verdict != "reference"]
 
 
 def differences(summary: Summary, probe: str, pattern: str) -> Figure:
@@ -246,12 +248,12 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
             for name, style in styles.items():
                 row = _select(here, contender=name)
                 x = np.searchsorted(orders, _column(row, "order")) + dodge[name]
-                y, low, high = (_column(row, "difference", "ns", key) for key in ("estimate", "low", "high"))
+                y, low, high = (_column(row, f"difference.ns.{end}") for end in ("estimate", "low", "high"))
                 floor = _column(row, "smallest_resolvable_ns")
                 axes.bar(x, 2 * floor, 0.8 / len(styles), -floor, label=name, color=_SHADE, zorder=0)
                 axes.vlines(x, low, high, label=name, color=style["color"], linewidth=1.3, zorder=2)
                 axes.plot(x, y, label=name, **style)
-                clear = np.array([cell["verdict"] in ("faster", "slower") for cell in row], dtype=bool)
+                clear = np.array([cell.verdict in ("faster", "slower") for cell in row], dtype=bool)
                 axes.plot(x[clear], y[clear], **style | {"markerfacecolor": style["color"]})
             for edge in range(1, len(orders)):
                 axes.axvline(edge - 0.5, color="#cccccc", linewidth=0.6, zorder=0)
@@ -261,7 +263,7 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
         handles: list[Any] = [Line2D([], [], label=name, **style) for name, style in styles.items()]
         handles.append(Line2D([], [], c="k", mfc="k", marker="o", ls="", label="filled: faster or slower"))
         handles.append(Patch(color=_SHADE, label="smallest resolvable difference"))
-        title = f"Difference to {summary['plan']['reference']} in ns per lookup"
+        title = f"Difference to {summary.plan.reference} in ns per lookup"
         note = f"probe {probe}, pattern {pattern}; above 0 is slower; bars: 95 % interval; a scale per panel"
         _finish(fig, summary, title, note, handles)
     return fig
@@ -270,8 +272,8 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
 def figures(summary: Summary) -> dict[str, Figure]:
     """Draw all that a run should leave: latency where footprints differ, differences where anything may."""
     drawn: dict[str, Figure] = {}
-    for probe, pattern in dict.fromkeys((cell["probe"], cell["pattern"]) for cell in summary["cells"]):
-        if len(_distinct(_select(summary["cells"], probe=probe, pattern=pattern), "footprint_bytes")) > 1:
+    for probe, pattern in dict.fromkeys((cell.probe, cell.pattern) for cell in summary.cells):
+        if len(_distinct(_select(summary.cells, probe=probe, pattern=pattern), "footprint_bytes")) > 1:
             drawn[f"latency-{probe}-{pattern}"] = latency(summary, probe, pattern)
         if _compared(summary, probe, pattern):
             drawn[f"differences-{probe}-{pattern}"] = differences(summary, probe, pattern)

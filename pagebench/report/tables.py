@@ -5,35 +5,22 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pagebench.plan.questions import SERIES, of_family
+from pagebench.results.summary import Operation, Row, Summary
 from pagebench.units import format_size
 
 WIDTH = 75
 
-
-# Differences in a table beside its label, harness and reference columns.
-COLUMNS = 4
-
+# In a table, beside its label, harness and reference columns.
+DIFFERENCES_PER_TABLE = 4
 
 CELL = 13
 
 
-ZAP_LOOKUPS = 512
-
-
-SIGNIFICANT = 0.05
-
-
-MARKS = {"faster": "*", "slower": "*", "equivalent": "=", "inconclusive": "?"}
-
-
 LEVELS = {"l1": "L1", "l2": "L2", "l3": "L3", "dram": "DRAM"}
-
-
-Cell = Mapping[str, Any]
 
 
 def _decimals(ns: float) -> int:
@@ -67,25 +54,23 @@ def size_text(size: int) -> str:
     return f"{min(number / 1024, 0.99):.2f}"[1:] + {"K": "M", "M": "G", "G": "T"}[unit]
 
 
-def _difference(cell: Cell | None) -> str:
+def _difference(row: Row | None) -> str:
     """``+0.501+-.002*``: estimate, half of the interval, verdict."""
-    if cell is None:
+    if row is None:
         return "-".rjust(CELL)
-    ns = cell["difference"]["ns"]
-    estimate, low, high = ns["estimate"], ns["low"], ns["high"]
-    mark = MARKS[cell["verdict"]]
-    if mark == "*" and (cell["p_adjusted"] is None or cell["p_adjusted"] >= SIGNIFICANT):
-        mark = "+"
-    if estimate is None:
+    ns, mark = row.difference.ns, row.mark
+    if ns.estimate is None:
         return "no data".rjust(CELL)
-    half = math.inf if low is None or high is None else max(estimate - low, high - estimate)
-    for decimals in range(_decimals(max(abs(estimate), half if half < math.inf else 0)), -1, -1):
+    half = math.inf
+    if ns.low is not None and ns.high is not None:
+        half = max(ns.estimate - ns.low, ns.high - ns.estimate)
+    for decimals in range(_decimals(max(abs(ns.estimate), half if half < math.inf else 0)), -1, -1):
         width = f"{half:.{decimals}f}"
         if width.startswith("0."):
             width = width[1:]
-        if len(text := f"{estimate:+.{decimals}f}+-{width}{mark}") <= CELL:
+        if len(text := f"{ns.estimate:+.{decimals}f}+-{width}{mark}") <= CELL:
             return text.rjust(CELL)
-    return f"{estimate:+.0e}{mark}".rjust(CELL)
+    return f"{ns.estimate:+.0e}{mark}".rjust(CELL)
 
 
 def _wrapped_name(name: str, width: int) -> list[str]:
@@ -113,14 +98,14 @@ def paragraph(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
 
 
-def comparison_tables(summary: Mapping[str, Any]) -> list[str]:
+def comparison_tables(summary: Summary) -> list[str]:
     """Every probe and pattern: the reference, and differences to it."""
     lines: list[str] = []
-    for probe, pattern in ordered((cell["probe"], cell["pattern"]) for cell in summary["cells"]):
-        cells = [c for c in summary["cells"] if (c["probe"], c["pattern"]) == (probe, pattern)]
-        others = ordered(c["contender"] for c in cells if c["verdict"] != "reference")
-        for i in range(0, max(1, len(others)), COLUMNS):
-            shown = others[i : i + COLUMNS]
+    for probe, pattern in ordered((cell.probe, cell.pattern) for cell in summary.cells):
+        cells = [c for c in summary.cells if (c.probe, c.pattern) == (probe, pattern)]
+        others = ordered(c.contender for c in cells if c.verdict != "reference")
+        for i in range(0, max(1, len(others)), DIFFERENCES_PER_TABLE):
+            shown = others[i : i + DIFFERENCES_PER_TABLE]
             lines += [
                 "",
                 *_table(summary, probe, pattern, cells, shown),
@@ -129,31 +114,27 @@ def comparison_tables(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def series_table(summary: Mapping[str, Any]) -> list[str]:
+def series_table(summary: Summary) -> list[str]:
     """What the series of v7.1 does, to pages that HVO touches and to others."""
-    rows = summary["series"]
+    rows = summary.series
     pages = {question.name: question.pages for question in of_family(SERIES)}
-    asked = [question for question in pages if any(row["question"] == question for row in rows)]
+    asked = [question for question in pages if any(row.question == question for row in rows)]
     if not asked:
         return []
-    what = "the later tree" if rows[0]["tree"] else "the series of v7.1"
+    what = "the later tree" if rows[0].tree else "the series of v7.1"
     lines = ["", f"what {what} changes, in ns per lookup (less is faster)"]
     for question in asked:
-        one = next(row for row in rows if row["question"] == question)
-        text = f"  {question}: {pages[question]}: {short(one['before'])}, then {short(one['after'])}"
+        one = next(row for row in rows if row.question == question)
+        text = f"  {question}: {pages[question]}: {short(one.before)}, then {short(one.after)}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     lines.append(
         "probe   pattern          ord  mem" + "".join(question.rjust(CELL + 1) for question in asked)
     )
-    keys = ordered((r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) for r in rows)
+    keys = ordered((r.probe, r.pattern, r.order, r.footprint_bytes) for r in rows)
     tables = ordered(key[:2] for key in keys)
     keys.sort(key=lambda key: tables.index(key[:2]))
     for key in keys:
-        mine = {
-            r["question"]: r
-            for r in rows
-            if (r["probe"], r["pattern"], r["order"], r["footprint_bytes"]) == key
-        }
+        mine = {r.question: r for r in rows if (r.probe, r.pattern, r.order, r.footprint_bytes) == key}
         cells = "".join(" " + _difference(mine.get(question)) for question in asked)
         lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {size_text(key[3]):>4}{cells}")
     return lines
@@ -168,9 +149,9 @@ PUBLISHED = {
 }
 
 
-def fake_heads_table(summary: Mapping[str, Any]) -> list[str]:
+def fake_heads_table(summary: Summary) -> list[str]:
     """What the static key costs, beside what was published for it."""
-    if summary["plan"].get("preset") != "fake-heads":
+    if summary.plan.preset != "fake-heads":
         return []
     lines = [
         "",
@@ -178,16 +159,16 @@ def fake_heads_table(summary: Mapping[str, Any]) -> list[str]:
         "is a branch and one that is a select (ratio and difference in ns)",
         f"{'page':16} {'probe':7} {'publ.':>6} {'branch':>8} {'ns':>13} {'select':>8} {'ns':>13}",
     ]
-    for probe in ordered(row["probe"] for row in summary["series"]):
+    for probe in ordered(row.probe for row in summary.series):
         for pattern, (name, published) in PUBLISHED.items():
             line = f"{name:16} {probe:7} {published:>6}"
             for question in ("key, branch", "key, select"):
                 rows = [
                     row
-                    for row in summary["series"]
-                    if (row["question"], row["probe"], row["pattern"]) == (question, probe, pattern)
+                    for row in summary.series
+                    if (row.question, row.probe, row.pattern) == (question, probe, pattern)
                 ]
-                ratio = rows[0]["ratio"]["estimate"] if rows else None
+                ratio = rows[0].ratio.estimate if rows else None
                 percent = "-" if ratio is None else f"{100 * (ratio - 1):+.0f} %"
                 line += f" {percent:>8} {_difference(rows[0] if rows else None)}"
             lines.append(line)
@@ -195,11 +176,11 @@ def fake_heads_table(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _table(
-    summary: Mapping[str, Any], probe: str, pattern: str, cells: Sequence[Cell], others: Sequence[str]
+    summary: Summary, probe: str, pattern: str, cells: Sequence[Row], others: Sequence[str]
 ) -> list[str]:
     """One probe and pattern: a row per order and footprint, a column per contender."""
-    reference = next(c["contender"] for c in cells if c["verdict"] == "reference")
-    names = [["harn"], ["ref"], *(_wrapped_name(short(o), CELL) for o in others)]
+    reference = next(c.contender for c in cells if c.verdict == "reference")
+    names = [["loop"], ["ref"], *(_wrapped_name(short(o), CELL) for o in others)]
     widths = [4, 6, *[CELL] * len(others)]
     lines = paragraph(f"{probe}, {pattern}: ns per lookup, and the difference to {short(reference)}")
     for row in range(depth := max(map(len, names))):
@@ -208,33 +189,32 @@ def _table(
         lines.append(
             (f"{label:7} " + " ".join(text.rjust(w) for text, w in zip(place, widths, strict=True))).rstrip()
         )
-    for order, footprint in ordered((c["order"], c["footprint_bytes"]) for c in cells):
-        at = [c for c in cells if (c["order"], c["footprint_bytes"]) == (order, footprint)]
-        mine = {c["contender"]: c for c in at}
+    for order, footprint in ordered((c.order, c.footprint_bytes) for c in cells):
+        at = [c for c in cells if (c.order, c.footprint_bytes) == (order, footprint)]
+        mine = {c.contender: c for c in at}
         if others and not any(other in mine for other in others):
             continue
         harness = [
             h
-            for h in summary["harness"]
-            if (h["probe"], h["pattern"], h["order"], h["footprint_bytes"])
-            == (probe, pattern, order, footprint)
+            for h in summary.harness
+            if (h.probe, h.pattern, h.order, h.footprint_bytes) == (probe, pattern, order, footprint)
         ]
         texts = [
-            fixed(harness[0]["ns"]["median"] if harness else None, 4),
-            fixed(mine[reference]["ns"]["median"] if reference in mine else None, 6),
+            fixed(harness[0].ns.median if harness else None, 4),
+            fixed(mine[reference].ns.median if reference in mine else None, 6),
             *(_difference(mine.get(other)) for other in others),
         ]
         lines.append(f"{order:2} {size_text(footprint):>4} " + " ".join(texts))
     return lines
 
 
-def _touched(cells: Sequence[Cell], others: Sequence[str], first: bool) -> list[str]:
+def _touched(cells: Sequence[Row], others: Sequence[str], first: bool) -> list[str]:
     """What a table's contenders really touched, where that is not the footprint."""
     touched = ordered(
-        (c["order"], c["footprint_bytes"], c["layout"], c["touched_bytes"])
+        (c.order, c.footprint_bytes, c.layout, c.touched_bytes)
         for c in cells
-        if c["touched_bytes"] != c["footprint_bytes"]
-        and (c["contender"] in others or (first and c["verdict"] == "reference"))
+        if c.touched_bytes != c.footprint_bytes
+        and (c.contender in others or (first and c.verdict == "reference"))
     )
     text = "; ".join(f"order {o} {format_size(f)} {layout}: {format_size(t)}" for o, f, layout, t in touched)
     return textwrap.wrap(f"lines touched: {text}", WIDTH) if text else []
@@ -244,34 +224,32 @@ def _touched(cells: Sequence[Cell], others: Sequence[str], first: bool) -> list[
 EVENTS = {"instructions": "instr", "branch_misses": "br_misses"}
 
 
-def counts_table(summary: Mapping[str, Any]) -> list[str]:
+def counts_table(summary: Summary) -> list[str]:
     """What a PMU counted per lookup; one line that says so where there is none."""
-    counted = [c for c in (*summary["cells"], *summary["harness"]) if c["counts"]]
+    counted = [c for c in (*summary.cells, *summary.harness) if c.counts]
     if not counted:
         return []
-    events = ordered(event for c in counted for event in c["counts"])
+    events = ordered(event for c in counted for event in c.counts)
     lines = ["", "per lookup, counted by the PMU in rounds of their own"]
     heads = [_wrapped_name(EVENTS.get(event, event).replace("_", "-"), 6) for event in events]
     for row in range(depth := max(map(len, heads))):
         place = [head[row - depth + len(head)] if row - depth + len(head) >= 0 else "" for head in heads]
         lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
     for c in counted:
-        values = "".join(fixed(c["counts"].get(event), 7) for event in events)
-        where = f"{c['probe']:7} {c['order']:2} {size_text(c['footprint_bytes']):>4}"
-        lines.append(f"{where} {short(c['contender'])[:17]:17}{values}")
+        values = "".join(fixed(c.counts.get(event), 7) for event in events)
+        where = f"{c.probe:7} {c.order:2} {size_text(c.footprint_bytes):>4}"
+        lines.append(f"{where} {short(c.contender)[:17]:17}{values}")
     return lines
 
 
-def zap_table(summary: Mapping[str, Any]) -> list[str]:
+def zap_table(summary: Summary) -> list[str]:
     """What a difference is at the scale of a kernel operation."""
-    cells = [c for c in summary["cells"] if c["probe"] in ("lookup", "chain") and c["pattern"] == "random"]
-    if not cells:
+    rows = summary.operations
+    if not rows:
         return []
-    order = 9 if any(c["order"] == 9 for c in cells) else max(c["order"] for c in cells)
-    cells = [c for c in cells if c["order"] == order]
-    footprints = ordered(c["footprint_bytes"] for c in cells)[:5]
+    footprints = ordered(row.footprint_bytes for row in rows)[:5]
     title = (
-        f"{ZAP_LOOKUPS} random lookups (zapping 2 MiB makes as many), in us, order {order}: "
+        f"{rows[0].lookups} random lookups (zapping 2 MiB makes as many), in us, order {rows[0].order}: "
         "reference, differences"
     )
     lines = [
@@ -279,18 +257,16 @@ def zap_table(summary: Mapping[str, Any]) -> list[str]:
         *textwrap.wrap(title, WIDTH),
         f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints),
     ]
-    for probe, name in ordered((c["probe"], c["contender"]) for c in cells):
-        row = {c["footprint_bytes"]: c for c in cells if (c["probe"], c["contender"]) == (probe, name)}
-        texts = []
-        for footprint in footprints:
-            cell = row.get(footprint)
-            if cell is None or cell["ns"]["median"] is None:
-                texts.append("-")
-            elif cell["verdict"] == "reference":
-                texts.append(f"{cell['ns']['median'] * ZAP_LOOKUPS / 1000:.2f}")
-            elif cell["verdict"] == "inconclusive":
-                texts.append("?")
-            else:
-                texts.append(f"{cell['difference']['ns']['estimate'] * ZAP_LOOKUPS / 1000:+.2f}")
+    for probe, name in ordered((row.probe, row.contender) for row in rows):
+        mine = {row.footprint_bytes: row for row in rows if (row.probe, row.contender) == (probe, name)}
+        texts = [_operation(mine.get(footprint)) for footprint in footprints]
         lines.append(f"{probe:7} {short(name)[:23]:23}" + "".join(text.rjust(8) for text in texts))
     return lines
+
+
+def _operation(row: Operation | None) -> str:
+    if row is not None and row.verdict == "inconclusive":
+        return "?"
+    if row is None or row.us is None:
+        return "-"
+    return f"{row.us:.2f}" if row.verdict == "reference" else f"{row.us:+.2f}"

@@ -1,61 +1,68 @@
 """Result files: the only reader and writer.
 
-JSON lines, append-only: a header, then one line per finished (process, group)
-with its raw samples.  What a report says is computed from this file alone.
+JSON lines, append-only: a header, then one line per finished sampling (a group in a process) with its raw
+samples.  What a report says is computed from this file alone.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Plan
+from pagebench.results.lines import KIND, SCHEMA, Header, Sampling, check_fits, check_printable
 
-SCHEMA = 1
-KIND = "pagebench"
+# Where the clock changed by more than this around a sample, it is not valid.
+STEADY = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One group in one process.
+class Samples:
+    """A sampling's numbers, converted.
 
     ``ns`` and ``ghz`` are float64 arrays (cells, rounds): ns per lookup, and
     the core clock around the sample; ``valid`` (cells, rounds) is False where
     the clock changed by more than 1 % or a context switch fell into the batch.
     """
 
-    process: int
-    group: int
+    sampling: Sampling
     ns: npt.NDArray[np.float64]
     ghz: npt.NDArray[np.float64]
     valid: npt.NDArray[np.bool_]
-    line: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Process and group."""
+        return self.sampling.process, self.sampling.group
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A result file as read: header, plan and finished blocks."""
+    """A result file as read: header and finished samplings."""
 
     path: Path
-    header: Mapping[str, Any]
-    plan: Plan
-    blocks: tuple[Block, ...] = field(repr=False)
+    header: Header
+    samples: tuple[Samples, ...] = field(repr=False)
     # Bytes up to the end of the last whole line: where a resumed run goes on.
     whole_bytes: int
 
     @property
+    def plan(self) -> Plan:
+        """What was to be measured."""
+        return self.header.plan
+
+    @property
     def done(self) -> set[tuple[int, int]]:
         """The finished (process, group) pairs."""
-        return {(block.process, block.group) for block in self.blocks}
+        return {samples.key for samples in self.samples}
 
 
 class Writer:
@@ -66,7 +73,7 @@ class Writer:
         self._stream = stream
 
     @classmethod
-    def create(cls, path: Path, header: Mapping[str, Any]) -> Writer:
+    def create(cls, path: Path, header: Header) -> Writer:
         """A new file with its header.  Raises PagebenchError if there is one or none can be."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +92,7 @@ class Writer:
             ) from error
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         writer = cls(path, stream)
-        writer.append({"kind": KIND, "schema": SCHEMA, **header})
+        writer.append(header)
         return writer
 
     @classmethod
@@ -102,10 +109,10 @@ class Writer:
             raise PagebenchError(f"cannot go on with {run.path}: {error.strerror}") from error
         return cls(run.path, stream)
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line: Header | Sampling) -> None:
         """One line, flushed to disk."""
         try:
-            self._stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            self._stream.write(msgspec.json.encode(line) + b"\n")
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
@@ -118,28 +125,31 @@ class Writer:
         self._stream.close()
 
 
-def _block(line: Mapping[str, Any], plan: Plan) -> Block:
-    group = plan.groups[line["group"]]
-    ticks = np.array(line["ticks"], np.float64)
-    lookups = np.array(line["lookups"], np.float64)
-    if ticks.shape != (len(group.cells), len(lookups)) or not lookups.all() or line["ticks_per_ns"] <= 0:
-        raise ValueError("samples do not match the plan")
+def _samples(line: bytes, plan: Plan) -> Samples | None:
+    """A sampling's line; None of a line of a later kind.  Raises ValueError for one that is damaged."""
+    if msgspec.json.decode(line, type=_Kind).kind != Sampling.__struct_config__.tag:
+        return None
+    sampling = msgspec.json.decode(line, type=Sampling)
+    check_fits(sampling, plan)
     # (before and after, segment, rounds)
-    core_ticks = np.array(line["core_ticks"], np.float64)
-    ghz = line["core_cycles"] * line["ticks_per_ns"] / np.maximum(core_ticks, 1)
-    steady = np.abs(ghz[0] / ghz[1] - 1) <= 0.01
-    segment = np.array(line["segment"])
+    chain = np.array(sampling.add_chain_ticks, np.float64)
+    ghz = sampling.add_chain_cycles * sampling.ticks_per_ns / np.maximum(chain, 1)
+    steady = np.abs(ghz[0] / ghz[1] - 1) <= STEADY
+    segment = np.array(sampling.segment)
     valid = steady[segment]
-    for cell, round_ in line["switches"]:
+    for cell, round_ in sampling.switches:
         valid[cell, round_] = False
-    return Block(
-        process=line["process"],
-        group=line["group"],
-        ns=ticks / line["ticks_per_ns"] / lookups,
+    ticks = np.array(sampling.ticks, np.float64)
+    return Samples(
+        sampling=sampling,
+        ns=ticks / sampling.ticks_per_ns / np.array(sampling.lookups, np.float64),
         ghz=ghz.mean(axis=0)[segment],
         valid=valid,
-        line={k: v for k, v in line.items() if k not in ("ticks", "lookups", "core_ticks")},
     )
+
+
+class _Kind(msgspec.Struct):
+    kind: str = ""
 
 
 def read(path: Path) -> Run:
@@ -153,51 +163,52 @@ def read(path: Path) -> Run:
     except OSError as error:
         raise PagebenchError(f"cannot read {path}: {error.strerror}") from error
     whole = data.rfind(b"\n") + 1
-    lines = data[:whole].splitlines()
+    lines = data[:whole].split(b"\n")[:-1]
     if not lines:
         beginning = b'{"kind":"' + KIND.encode()
         started = data[: len(beginning)] == beginning[: len(data)]
         what = "was cut off in its header: run again" if started else "is not a pagebench result file"
         raise PagebenchError(f"{path} {what}")
-    header = _json(path, 1, lines[0])
-    if header.get("kind") != KIND:
+    header = _header(path, lines[0])
+    samples: dict[tuple[int, int], Samples] = {}
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            one = _samples(line, header.plan)
+        except (ValueError, RecursionError) as error:
+            raise PagebenchError(
+                f"{path}: line {number} is damaged ({_why(error)}); delete it to read the rest"
+            ) from error
+        if one is not None:  # twice: a resumed run wrote it again
+            samples.setdefault(one.key, one)
+    return Run(path, header, tuple(samples.values()), whole)
+
+
+def _header(path: Path, line: bytes) -> Header:
+    try:
+        decoded = msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict) or decoded.get("kind") != KIND:
         raise PagebenchError(f"{path} is not a pagebench result file")
-    if header.get("schema") != SCHEMA:
-        tool = header.get("tool")
+    if decoded.get("schema") != SCHEMA:
+        tool = decoded.get("tool")
         wrote = tool.get("version", "unknown") if isinstance(tool, dict) else "unknown"
         raise PagebenchError(
-            f"{path} has schema {header.get('schema')}, this pagebench reads {SCHEMA}: "
-            f"use the version that wrote it ({wrote})"
+            f"{path} has schema {_word(decoded.get('schema'))}, this pagebench reads {SCHEMA}: "
+            f"use the version that wrote it ({_word(wrote)})"
         )
     try:
-        plan = Plan.from_json(header["plan"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise PagebenchError(f"{path} has a damaged header ({error})") from error
-    blocks = []
-    done: set[tuple[int, int]] = set()
-    for number, text in enumerate(lines[1:], 2):
-        line = _json(path, number, text)
-        if line.get("kind") != "block":
-            continue
-        try:
-            block = _block(line, plan)
-            if (block.process, block.group) not in done:  # twice: a resumed run wrote it again
-                done.add((block.process, block.group))
-                blocks.append(block)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise PagebenchError(
-                f"{path}: line {number} is damaged ({error}); delete it to read the rest"
-            ) from error
-    return Run(path, header, plan, tuple(blocks), whole)
+        check_printable(decoded)
+        return msgspec.convert(decoded, Header)
+    except (ValueError, RecursionError) as error:
+        raise PagebenchError(f"{path} has a damaged header ({_why(error)})") from error
 
 
-def _json(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        line = None
-    if isinstance(line, dict):
-        return line
-    if number == 1:
-        raise PagebenchError(f"{path} is not a pagebench result file")
-    raise PagebenchError(f"{path}: line {number} is damaged; delete it to read the rest")
+def _word(value: Any) -> str:
+    """A value of a foreign header, fit for a line."""
+    return ascii(value)[:40].strip("'")
+
+
+def _why(error: Exception) -> str:
+    """A decoder's complaint in one line, its path without JSON's root."""
+    return str(error).splitlines()[0].replace(" - at `$.", " at `") if str(error) else type(error).__name__

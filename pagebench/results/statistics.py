@@ -14,6 +14,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from pagebench.names import Verdict
+
 Floats = npt.NDArray[np.float64]
 
 TRIM = 0.2
@@ -158,7 +160,7 @@ def smallest_resolvable(interval: Interval, other_noise: Sequence[float], own_no
     return max((interval.high - interval.low) / 2, float(np.quantile(noise, NOISE_QUANTILE)))
 
 
-def verdict(difference: Interval, resolvable: float, margin: float) -> str:
+def verdict(difference: Interval, resolvable: float, margin: float) -> Verdict:
     """``faster``, ``slower``, ``equivalent`` or ``inconclusive``; all in one unit.
 
     A difference has to exclude zero and exceed what can be resolved; an

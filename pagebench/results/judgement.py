@@ -1,0 +1,161 @@
+"""What follows from a run's numbers: marks, warnings, conclusions.  Renderers print, they never judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from pagebench.names import LEVELS, VERDICTS
+from pagebench.plan.groups import Plan
+from pagebench.results import statistics
+from pagebench.results.summary import (
+    Finished,
+    Inconclusive,
+    Interference,
+    Mark,
+    NoiseMaximum,
+    Number,
+    Operation,
+    Overall,
+    Resolved,
+    Row,
+    Significant,
+    Span,
+)
+
+SIGNIFICANT = 0.05
+# Shares of the samples and of the time, and processes, at which a result is warned of.
+DROPPED_SHARE, STEAL_SHARE, FEW_PROCESSES = 0.02, 0.01, 10
+# Zapping 2 MiB of base pages makes as many lookups.
+OPERATION_LOOKUPS = 512
+
+LIMITS = (
+    "Not seen from user space: kernel mappings of the vmemmap, contention for "
+    "_refcount between CPUs, NUMA (a shared tail may be remote), single lookups "
+    "with code and branches cold and, in a VM, what nested paging adds to a TLB "
+    "miss."
+)
+
+
+def number(value: float) -> float | None:
+    """Seven significant digits, for JSON; None of what is not finite."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def mark(verdict: str, p_adjusted: Number) -> Mark:
+    """A verdict's mark in tables: a difference may be resolved and not significant."""
+    if verdict in ("faster", "slower"):
+        return "*" if p_adjusted is not None and p_adjusted < SIGNIFICANT else "+"
+    return "=" if verdict == "equivalent" else "?"
+
+
+def warnings(
+    of_machine: Iterable[str],
+    interference: Interference,
+    finished: Finished,
+    plan: Plan,
+    cells: Sequence[Row],
+) -> list[str]:
+    """What threatens this result, and what to do about it."""
+    found = list(of_machine)
+    if (interference.dropped_share or 0) > DROPPED_SHARE:
+        found.append("more than 2 % of the samples were dropped: end other work on this machine")
+    if (interference.steal_share or 0) > STEAL_SHARE:
+        found.append(
+            "steal time is above 1 %: the hypervisor ran others on this CPU, and intervals are wider for it"
+        )
+    asked = {cell.contender.backing for group in plan.groups for cell in group.cells}
+    if asked == {"2m"} and any(row.backing != "2m" for row in cells):
+        found.append(
+            "2m pages were asked for and not obtained everywhere: "
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
+        )
+    if interference.immovable_loops:
+        found.append("some loops could not be copied: their placement is one accident, not drawn anew")
+    if finished.processes < FEW_PROCESSES:
+        found.append("with fewer than ten processes intervals are rough and p says little")
+    return found
+
+
+def noise_maxima(noise: Sequence[Row]) -> list[NoiseMaximum]:
+    """|A/A| by cache level, over the probes."""
+    maxima = []
+    for level in LEVELS:
+        pairs = [abs(row.difference.ns.estimate or 0) for row in noise if row.level == level]
+        if pairs:
+            maxima.append(NoiseMaximum(level, max(pairs), len(pairs)))
+    return maxima
+
+
+def _compared(cells: Sequence[Row]) -> list[Row]:
+    return [row for row in cells if row.verdict != "reference"]
+
+
+def overall(cells: Sequence[Row]) -> list[Overall]:
+    """One line for each contender but the reference, counted from its cells."""
+    lines = []
+    for contender in dict.fromkeys(row.contender for row in _compared(cells)):
+        mine = [row for row in cells if row.contender == contender]
+        verdicts: dict[str, Span] = {}
+        for verdict in VERDICTS:
+            sizes = [row.difference.ns.estimate for row in mine if row.verdict == verdict]
+            known = sorted((size for size in sizes if size is not None), key=abs)
+            if sizes:
+                least, most = (known[0], known[-1]) if known else (None, None)
+                verdicts[verdict] = Span(len(sizes), least, most)
+        ratios = [row.ratio.estimate for row in mine if row.ratio.estimate]
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+        lines.append(Overall(contender, len(mine), verdicts, number(mean)))
+    return lines
+
+
+def resolved(cells: Sequence[Row]) -> list[Resolved]:
+    """By probe and level, the largest of what its cells could resolve."""
+    lines = []
+    for probe in dict.fromkeys(row.probe for row in cells):
+        for level in LEVELS:
+            floors = [
+                row.smallest_resolvable_ns
+                for row in cells
+                if (row.probe, row.level) == (probe, level) and row.smallest_resolvable_ns is not None
+            ]
+            if floors:
+                lines.append(Resolved(probe, level, max(floors)))
+    return lines
+
+
+def inconclusive(cells: Sequence[Row]) -> Inconclusive:
+    """The comparisons without a verdict."""
+    rows = [row for row in cells if row.verdict == "inconclusive"]
+    return Inconclusive(len(rows), tuple(dict.fromkeys((row.probe, row.level) for row in rows)))
+
+
+def significant(cells: Sequence[Row]) -> Significant:
+    """How many of the comparisons are significant."""
+    ps = [row.p_adjusted for row in cells if row.p_adjusted is not None]
+    return Significant(SIGNIFICANT, sum(p < SIGNIFICANT for p in ps), len(ps))
+
+
+def operations(cells: Sequence[Row]) -> list[Operation]:
+    """What lookups and differences are at the scale of a kernel operation: of order 9, or the largest."""
+    random = [row for row in cells if row.probe in ("lookup", "chain") and row.pattern == "random"]
+    orders = {row.order for row in random}
+    order = 9 if 9 in orders else max(orders, default=0)
+    lines = []
+    for row in random:
+        if row.order != order:
+            continue
+        ns = row.ns.median if row.verdict == "reference" else row.difference.ns.estimate
+        us = None if ns is None or row.verdict == "inconclusive" else ns * OPERATION_LOOKUPS / 1000
+        place = row.probe, row.contender, row.order, row.footprint_bytes
+        lines.append(Operation(*place, OPERATION_LOOKUPS, row.verdict, us))
+    return lines
+
+
+def floors(interval: statistics.Interval, others: Sequence[float], own: float) -> float:
+    """The smallest resolvable difference of a comparison: see statistics.smallest_resolvable().
+
+    Nor does a cell get a verdict that its own group's A/A pair would get.
+    """
+    resolvable = statistics.smallest_resolvable(interval, others, own)
+    return max(resolvable, abs(own)) if math.isfinite(own) else resolvable

@@ -1,0 +1,168 @@
+"""The lines of a result file, typed: a header, then samplings.  What does not fit its type is damaged.
+
+A *sampling* is one group in one process.  Numbers carry their unit in their key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from pagebench.host.machine import Machine
+from pagebench.plan.groups import Plan
+
+KIND = "pagebench"
+SCHEMA = 2
+
+# No clock and no counter comes near; sums of them still fit 64 bits.
+Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+Ratio = Annotated[float, msgspec.Meta(gt=0)]
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """Which pagebench wrote the file; ``commit`` is empty where nobody knows."""
+
+    name: str
+    version: str
+    commit: str
+
+
+class Compiler(msgspec.Struct, frozen=True):
+    """What compiled the built-in variants."""
+
+    name: str
+    cflags: str
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """``kind`` is "counter" or "gettime"; its step, and what a read costs."""
+
+    kind: str
+    granularity_ns: float
+    cost_ns: float
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """The L3 that was there; ``latency_ns``: (footprint bytes, ns per lookup) pairs, growing."""
+
+    l3_measured_bytes: Natural
+    latency_ns: tuple[tuple[Natural, float], ...]
+
+
+class ProbeCode(msgspec.Struct, frozen=True):
+    """A loop as it was timed: its form, the variant's own part in it, and the bytes of all, in hexadecimal.
+
+    ``immovable`` says why it was not copied to drawn addresses; empty where it was.
+    """
+
+    form: str
+    variant_instructions: Natural
+    variant_bytes: Natural
+    immovable: str
+    code: str
+
+
+class VariantCode(msgspec.Struct, frozen=True):
+    """A variant's origin, and its loops by probe; ``source`` and ``cflags`` of those not built in."""
+
+    commit: str
+    subject: str
+    version: str
+    struct_page_bytes: Positive
+    source: str
+    cflags: str
+    probes: Mapping[str, ProbeCode]
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked, where, and with what code; ``warnings`` are of the machine as the run began."""
+
+    kind: str = KIND
+    schema: int = SCHEMA
+    tool: Tool
+    created: str
+    command: str
+    plan: Plan
+    machine: Machine
+    warnings: tuple[str, ...]
+    compiler: Compiler
+    calibration: Calibration | None
+    clock: Clock
+    variants: Mapping[str, VariantCode]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sampling"):
+    """One group in one process: raw samples, and what was obtained.
+
+    ``ticks``: (cells, rounds), of batches of ``lookups`` (rounds).  ``add_chain_ticks``: (2, segments,
+    rounds), of the ``add_chain_cycles`` dependent adds before and after each segment of a round;
+    ``segment``: each cell's.  ``switches``: (cell, round) of batches into which a context switch fell.
+    ``touched_bytes`` by layout; ``backing``: bytes obtained by backing, under each that was asked for.
+    ``copies``: at how many addresses each cell's loop ran.  ``counts``: hardware events per lookup.
+    """
+
+    process: Natural
+    group: Natural
+    ticks_per_ns: Ratio
+    touched_bytes: Mapping[str, Natural]
+    backing: Mapping[str, Mapping[str, Natural]]
+    lookups: tuple[Positive, ...]
+    lead_in: Natural
+    ticks: tuple[tuple[Natural, ...], ...]
+    add_chain_cycles: Positive
+    add_chain_ticks: tuple[tuple[tuple[Natural, ...], ...], ...]
+    segment: tuple[Natural, ...]
+    switches: tuple[tuple[Natural, Natural], ...]
+    copies: tuple[Positive, ...]
+    sampling_ns: Natural
+    timed_ns: Natural
+    encoding_ns: Natural
+    counts: tuple[Mapping[str, float], ...]
+    steal_ticks: Natural
+    set_up_ns: int
+
+
+def check_fits(sampling: Sampling, plan: Plan) -> None:
+    """Whether a sampling is one of the plan's.  Raises ValueError that says what does not fit."""
+    if sampling.group >= len(plan.groups) or sampling.process >= plan.processes:
+        raise ValueError("it is of a group or process that the plan does not have")
+    cells = plan.groups[sampling.group].cells
+    rounds, segments = len(sampling.lookups), 1 + max(sampling.segment, default=0)
+    chain = [len(sampling.add_chain_ticks), *{len(side) for side in sampling.add_chain_ticks}]
+    fits = {
+        "rounds": rounds > 0 and {rounds} == {len(row) for row in sampling.ticks},
+        "cells": {len(cells)}
+        == set(map(len, (sampling.ticks, sampling.segment, sampling.copies, sampling.counts))),
+        "add chains": chain == [2, segments]
+        and {rounds} == {len(row) for side in sampling.add_chain_ticks for row in side},
+        "context switches": all(cell < len(cells) and at < rounds for cell, at in sampling.switches),
+        "layouts": all(cell.contender.layout in sampling.touched_bytes for cell in cells),
+        "names": not any(CONTROL_CHARACTERS.search(event) for counts in sampling.counts for event in counts),
+        "backings": all({"4k", "2m"} <= {*sampling.backing.get(c.contender.backing, ())} for c in cells),
+    }
+    if wrong := [what for what, fit in fits.items() if not fit]:
+        raise ValueError(f"its {', '.join(wrong)} do not fit the plan")
+
+
+def check_printable(decoded: Any) -> None:
+    """Refuse text that would move a terminal's cursor.  Raises ValueError with what it is."""
+    for text in _texts(decoded):
+        if CONTROL_CHARACTERS.search(text):
+            raise ValueError(f"control characters in {text[:40]!r}")
+
+
+def _texts(decoded: Any) -> Iterator[str]:
+    if isinstance(decoded, str):
+        yield decoded
+    elif isinstance(decoded, dict):
+        for key, value in decoded.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(decoded, list):
+        for value in decoded:
+            yield from _texts(value)

@@ -1,0 +1,352 @@
+"""From a result file to a summary: what every report is made of, the same each time for a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pagebench import names
+from pagebench.errors import PagebenchError
+from pagebench.plan.groups import Cell, Contender, Group
+from pagebench.plan.questions import QUESTIONS, of_trees
+from pagebench.results import judgement, statistics
+from pagebench.results.judgement import number
+from pagebench.results.result_file import Run, Samples
+from pagebench.results.summary import (
+    Clock,
+    Control,
+    CoreClock,
+    Cycles,
+    Difference,
+    Estimate,
+    Finished,
+    Interference,
+    Row,
+    SeriesRow,
+    Summary,
+    Times,
+)
+
+# Ticks a second in /proc/stat, whatever the kernel's own HZ.
+USER_HZ = 100
+# The positive control is one core cycle; farther off than this, no trust.
+CONTROL_CYCLES = 1.0
+CONTROL_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cell against another of its group, over processes."""
+
+    ns: statistics.Interval
+    cycles: statistics.Interval
+    ratio: statistics.Interval
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A row that is not judged yet, of the group at ``index``."""
+
+    row: Row
+    comparison: Comparison
+    index: int
+
+
+class GroupSamples:
+    """One group's samples over its processes: arrays (processes, cells, rounds)."""
+
+    def __init__(self, group: Group, processes: Sequence[Samples], seed: int) -> None:
+        self.group = group
+        self.lines = [samples.sampling for samples in processes]
+        self.seed = seed
+        self.valid = np.stack([samples.valid for samples in processes])
+        self.ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
+        self.cycles = self.ns * np.stack([samples.ghz for samples in processes])
+
+    def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
+        return statistics.cluster_interval(values, self.seed)
+
+    def compare(self, cell: int, against: int) -> Comparison:
+        """Differences and ratios within the round, trimmed within the process."""
+        ns, cycles = self.ns, self.cycles
+        difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = ns[:, cell] / ns[:, against]
+        return Comparison(
+            self._over_processes(difference),
+            self._over_processes(statistics.trimmed_mean(cycles[:, cell] - cycles[:, against])),
+            self._over_processes(statistics.trimmed_mean(ratio)),
+            statistics.t_test_p(difference),
+        )
+
+    def row(self, run: Run, position: int, comparison: Comparison) -> Row:
+        """What is said of a cell before it is judged."""
+        cell = self.group.cells[position]
+        layout, variant = cell.contender.layout, cell.contender.variant
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a process without a valid round
+            median = self._over_processes(np.nanmedian(self.ns[:, position], axis=-1))
+            low = np.nanmedian(np.nanquantile(self.ns[:, position], statistics.LOW_QUANTILE, axis=-1))
+            cycles = np.nanmedian(np.nanmedian(self.cycles[:, position], axis=-1))
+        return Row(
+            contender=str(cell.contender),
+            variant=variant,
+            layout=layout,
+            backing=self._obtained(cell.contender.backing),
+            order=self.group.order,
+            footprint_bytes=self.group.footprint_bytes,
+            touched_bytes=int(np.median([line.touched_bytes[layout] for line in self.lines])),
+            pattern=self.group.pattern,
+            probe=self.group.probe,
+            level=self.group.level,
+            form=run.header.variants[variant].probes[self.group.probe].form,
+            processes=len(self.lines),
+            counts=self._counts(position),
+            rounds_dropped=number(float(np.mean(~self.valid))),
+            ns=Times(number(median.estimate), number(float(low)), (number(median.low), number(median.high))),
+            cycles=Cycles(number(float(cycles))),
+            ratio=_estimate(comparison.ratio),
+            difference=Difference(_estimate(comparison.ns), _estimate(comparison.cycles)),
+        )
+
+    def _obtained(self, backing: str) -> str:
+        """What was mapped where this backing was asked for, over all processes."""
+        if backing == "memfd":
+            return backing
+        total: dict[str, int] = {}
+        for line in self.lines:
+            for name, size in line.backing[backing].items():
+                total[name] = total.get(name, 0) + size
+        return names.backing_name(total)
+
+    def _counts(self, position: int) -> dict[str, float | None]:
+        """Hardware events per lookup: medians over processes; empty without a PMU."""
+        counted = [line.counts[position] for line in self.lines]
+        events = dict.fromkeys(event for counts in counted for event in counts)
+        return {
+            event: number(float(np.median([counts[event] for counts in counted if event in counts])))
+            for event in events
+        }
+
+
+def _estimate(interval: statistics.Interval) -> Estimate:
+    return Estimate(number(interval.estimate), number(interval.low), number(interval.high))
+
+
+def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
+    """The summary of a run, or of as much of it as is finished.
+
+    ``margin_cycles``: within which an interval is ``equivalent``; the plan's
+    by default.  Raises PagebenchError where no group is finished.
+    """
+    if not run.samples:
+        raise PagebenchError(f"{run.path} holds no finished group yet: go on with `run --resume {run.path}`")
+    margin = run.plan.margin_cycles if margin_cycles is None else margin_cycles
+    groups = _by_group(run)
+
+    harness: list[Row] = []
+    cells: list[Row | Compared] = []  # the reference's row has nothing to be judged
+    series: list[Compared] = []
+    aa: dict[int, Compared] = {}
+    control: Control | None = None
+    for index, samples in groups.items():
+        series += [Compared(row, comparison, index) for row, comparison in _answers(run, samples)]
+        for position, cell in enumerate(samples.group.cells):
+            if cell.role == "control":
+                control = _control(samples, cell, position)
+            if cell.role.startswith("control") or samples.group.purpose == "control":
+                continue
+            comparison = samples.compare(position, 0)
+            row = samples.row(run, position, comparison)
+            if cell.role == "identity":
+                harness.append(row)
+            elif cell.role == "aa":
+                aa[index] = Compared(row, comparison, index)
+            elif position == 0:
+                cells.append(msgspec.structs.replace(row, verdict="reference"))
+            else:
+                cells.append(Compared(row, comparison, index))
+    # The series' questions repeat comparisons of the tables: a family of their own.
+    rows = iter(_judge(run, [one for one in cells if isinstance(one, Compared)], aa, margin))
+    judged = [next(rows) if isinstance(one, Compared) else one for one in cells]
+    noise = [
+        msgspec.structs.replace(one.row, smallest_resolvable_ns=number(_floor(run, one, aa, pair=True)))
+        for one in aa.values()
+    ]
+    finished = Finished(
+        len(run.samples),
+        run.plan.processes * len(run.plan.groups),
+        len({samples.sampling.process for samples in run.samples}),
+    )
+    interference = _interference(run)
+    header, size = run.header, run.plan.struct_page_bytes
+    return Summary(
+        tool=header.tool,
+        created=header.created,
+        command=header.command,
+        finished=finished,
+        plan=header.plan,
+        machine=header.machine,
+        compiler=header.compiler,
+        calibration=header.calibration,
+        variants=header.variants,
+        warnings=tuple(judgement.warnings(header.warnings, interference, finished, run.plan, judged)),
+        limits=judgement.LIMITS,
+        margin_cycles=margin,
+        masks_fall_back=bool(size & (size - 1)),
+        clock=Clock(header.clock.kind, header.clock.granularity_ns, header.clock.cost_ns, _core_ghz(run)),
+        interference=interference,
+        timed_share=_timed_share(run),
+        control=control,
+        cells=tuple(judged),
+        harness=tuple(harness),
+        noise=tuple(noise),
+        series=tuple(row for row in _judge(run, series, aa, margin) if isinstance(row, SeriesRow)),
+        **_conclusions(judged, noise),
+    )
+
+
+def _conclusions(cells: Sequence[Row], noise: Sequence[Row]) -> dict[str, Any]:
+    """The fields of a summary that follow from its rows."""
+    return {
+        "noise_maxima": tuple(judgement.noise_maxima(noise)),
+        "overall": tuple(judgement.overall(cells)),
+        "resolved": tuple(judgement.resolved(cells)),
+        "inconclusive": judgement.inconclusive(cells),
+        "significant": judgement.significant(cells),
+        "operations": tuple(judgement.operations(cells)),
+    }
+
+
+def conclude(summary: Summary) -> Summary:
+    """A summary of other rows, with what follows from them."""
+    return msgspec.structs.replace(summary, **_conclusions(summary.cells, summary.noise))
+
+
+def _by_group(run: Run) -> dict[int, GroupSamples]:
+    """The samples of each group that has any, processes in order."""
+    by_group: dict[int, list[Samples]] = {}
+    for samples in sorted(run.samples, key=lambda samples: samples.key):
+        by_group.setdefault(samples.sampling.group, []).append(samples)
+    return {
+        index: GroupSamples(run.plan.groups[index], processes, run.plan.seed)
+        for index, processes in sorted(by_group.items())
+    }
+
+
+def _answers(run: Run, samples: GroupSamples) -> list[tuple[SeriesRow, Comparison]]:
+    """The questions that a group's contenders answer."""
+    cells = samples.group.cells
+    at = {str(cell.contender): i for i, cell in enumerate(cells) if cell.role == "contender"}
+    trees = [one.tree for one in run.plan.objects if one.tree]
+    answers = []
+    for question in (*QUESTIONS, *of_trees(trees)):
+        before, after = (str(Contender.parse(text)) for text in (question.before, question.after))
+        if before in at and after in at:
+            comparison = samples.compare(at[after], at[before])
+            row = samples.row(run, at[after], comparison)
+            asked: dict[str, Any] = {
+                "question": question.name,
+                "before": before,
+                "after": after,
+                "tree": question.tree,
+            }
+            answers.append((SeriesRow(**msgspec.structs.asdict(row), **asked), comparison))
+    return answers
+
+
+def _floor(run: Run, one: Compared, aa: Mapping[int, Compared], pair: bool = False) -> float:
+    """What a comparison can resolve: its interval, and the A/A pairs of its probe and cache level."""
+    groups = run.plan.groups
+
+    def level(index: int) -> tuple[str, str]:
+        return groups[index].probe, groups[index].level
+
+    others = [aa[i].comparison.ns.estimate for i in aa if i != one.index and level(i) == level(one.index)]
+    own = aa[one.index].comparison.ns.estimate
+    if pair:
+        return statistics.smallest_resolvable(one.comparison.ns, others, own)
+    return judgement.floors(one.comparison.ns, others, own)
+
+
+def _judge(run: Run, family: Sequence[Compared], aa: Mapping[int, Compared], margin: float) -> list[Row]:
+    """The rows with what can be resolved, p adjusted over the family, verdicts and marks."""
+    judged = []
+    adjusted = statistics.holm([one.comparison.p for one in family])
+    for one, p in zip(family, adjusted, strict=True):
+        floor, p_adjusted = _floor(run, one, aa), number(p)
+        # The margin is in cycles; the core clock of the cell makes it ns.
+        ns, cycles = one.row.ns.median, one.row.cycles.median
+        margin_ns = margin * ns / cycles if ns and cycles else 0.0
+        verdict = statistics.verdict(one.comparison.ns, floor, margin_ns)
+        judged.append(
+            msgspec.structs.replace(
+                one.row,
+                smallest_resolvable_ns=number(floor),
+                p_adjusted=p_adjusted,
+                verdict=verdict,
+                mark=judgement.mark(verdict, p_adjusted),
+            )
+        )
+    return judged
+
+
+def _control(samples: GroupSamples, cell: Cell, position: int) -> Control:
+    """The control against its reference, which may serve as a contender as well."""
+    twin = dataclasses.replace(cell.contender, variant=names.CONTROL_REFERENCE)
+    partner = next(i for i, c in enumerate(samples.group.cells) if c.contender == twin)
+    comparison = samples.compare(position, partner)
+    off = abs(comparison.cycles.estimate - CONTROL_CYCLES)
+    return Control(
+        cycles=_estimate(comparison.cycles),
+        ns=_estimate(comparison.ns),
+        expected_cycles=CONTROL_CYCLES,
+        tolerance_cycles=CONTROL_TOLERANCE,
+        trusted=bool(off <= CONTROL_TOLERANCE),
+        order=samples.group.order,
+        footprint_bytes=samples.group.footprint_bytes,
+        processes=len(samples.lines),
+    )
+
+
+def _core_ghz(run: Run) -> CoreClock:
+    medians = np.array([np.median(samples.ghz) for samples in run.samples])
+    return CoreClock(
+        number(float(np.median(medians))), number(float(medians.min())), number(float(medians.max()))
+    )
+
+
+def _interference(run: Run) -> Interference:
+    """What disturbed the run: dropped samples, switches, steal time."""
+    lines = [samples.sampling for samples in run.samples]
+    dropped = sum(int((~samples.valid).sum()) for samples in run.samples)
+    count = sum(samples.valid.size for samples in run.samples)
+    sampling_s = sum(line.sampling_ns for line in lines) / 1e9
+    steal = sum(line.steal_ticks for line in lines) / USER_HZ
+    return Interference(
+        samples=count,
+        samples_dropped=dropped,
+        dropped_share=number(dropped / count),
+        context_switches=sum(len(line.switches) for line in lines),
+        steal_share=number(steal / sampling_s) if sampling_s else None,
+        immovable_loops=sum(copies == 1 for line in lines for copies in line.copies),
+    )
+
+
+def _timed_share(run: Run) -> dict[names.Level, float | None]:
+    """Shares of the samplers' time: inside timed batches, by cache level."""
+    shares: dict[names.Level, float | None] = {}
+    for level in names.LEVELS:
+        lines = [s.sampling for s in run.samples if run.plan.groups[s.sampling.group].level == level]
+        sampling_ns = sum(line.sampling_ns for line in lines)
+        if lines:
+            timed = sum(line.timed_ns for line in lines)
+            shares[level] = number(timed / sampling_ns) if sampling_ns else None
+    return shares
