@@ -164,9 +164,7 @@ def sampling_of(
         "group": index,
         "ticks_per_ns": TICKS_PER_NS,
         "touched_bytes": {cell.contender.layout: group.footprint_bytes for cell in group.cells},
-        "backing": {
-            b: {"4k": 0, "2m": 0, **({b: 4 * MIB} if b != "memfd" else {})} for b in sorted(backings)
-        },
+        "backing": {b: {"4k": 0, "2m": 0, b: 4 * MIB} if b != "memfd" else {} for b in sorted(backings)},
         "lookups": [LOOKUPS] * plan.rounds,
         "lead_in": LOOKUPS // 4,
         "ticks": np.round(np.maximum(ns, 0) * LOOKUPS * TICKS_PER_NS).astype(int).tolist(),

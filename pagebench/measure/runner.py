@@ -15,7 +15,7 @@ import msgspec
 from pagebench.errors import PagebenchError
 from pagebench.measure.job import Failure, Job
 from pagebench.plan.groups import Plan
-from pagebench.results.lines import Sampling
+from pagebench.results.lines import Sampling, check_fits
 from pagebench.results.result_file import Writer
 
 # What a signal that ends a worker is likely to mean.
@@ -63,6 +63,7 @@ def _samplings(job: Job) -> Iterator[Sampling]:
             line = msgspec.json.decode(text, type=Failure | Sampling)
             if isinstance(line, Failure):
                 raise PagebenchError(line.message)
+            check_fits(line, job.plan)
             yield line
         status = process.wait()
         if status < 0:

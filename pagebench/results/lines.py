@@ -143,7 +143,11 @@ def check_fits(sampling: Sampling, plan: Plan) -> None:
         "context switches": all(cell < len(cells) and at < rounds for cell, at in sampling.switches),
         "layouts": all(cell.contender.layout in sampling.touched_bytes for cell in cells),
         "names": not any(CONTROL_CHARACTERS.search(event) for counts in sampling.counts for event in counts),
-        "backings": all({"4k", "2m"} <= {*sampling.backing.get(c.contender.backing, ())} for c in cells),
+        "backings": all(
+            backing in sampling.backing
+            and (backing == "memfd" or {"4k", "2m"} <= {*sampling.backing[backing]})
+            for backing in {cell.contender.backing for cell in cells}
+        ),
     }
     if wrong := [what for what, fit in fits.items() if not fit]:
         raise ValueError(f"its {', '.join(wrong)} do not fit the plan")
