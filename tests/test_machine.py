@@ -130,7 +130,7 @@ def test_an_amd_virtual_machine(tmp_path: Path) -> None:
         pmu="none",
     )
     assert machine.warnings(found) == [
-        "virtual machine (KVM): TLB misses are dearer and neighbours steal time, "
+        "virtual machine (KVM): TLB misses walk two page tables, there is steal time, "
         "absolute numbers are its own; prefer bare metal for them",
         "no PMU: cycles come from the add chain, and there are no cache-miss counts",
     ]
@@ -286,6 +286,6 @@ class TestThisMachine:
         json.dumps(dataclasses.asdict(found))
         assert all("\n" not in line for line in machine.warnings(found))
 
-    def test_what_was_stolen_only_grows(self) -> None:
+    def test_steal_time_only_grows(self) -> None:
         before, after = (machine.steal_ticks(machine.default_cpu()) for _ in range(2))
         assert after >= before >= 0

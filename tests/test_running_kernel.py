@@ -19,7 +19,7 @@ from test_btf import Types, needs_btf
 
 from pagebench import cli
 from pagebench.host import machine, running_kernel
-from pagebench.host.running_kernel import Found
+from pagebench.host.running_kernel import Finding
 from pagebench.plan import building, options
 from pagebench.plan.groups import Contender, Levels
 from pagebench.report import info
@@ -127,22 +127,22 @@ def machine_of(root: Path) -> machine.Machine:
 def test_a_pointer_kernel_with_hvo_off(tmp_path: Path) -> None:
     found = describe(tmp_path, plain())
     in_btf = f"/{BTF}"
-    assert found.release == Found(RELEASE, "/proc/sys/kernel/osrelease")
-    assert found.compiler == Found("gcc-15 (Debian) 15.2.0, GNU ld (GNU) 2.45", "/proc/version")
+    assert found.release == Finding(RELEASE, "/proc/sys/kernel/osrelease")
+    assert found.compiler == Finding("gcc-15 (Debian) 15.2.0, GNU ld (GNU) 2.45", "/proc/version")
     assert found.config.how == "/proc/config.gz"
     assert found.config.value is not None
     assert (found.config.value["64BIT"], "KMSAN" in found.config.value) == ("y", False)
     assert found.struct_page.value is not None
     assert found.struct_page.value.size_bytes == 64
-    assert found.encoding == Found("pointer", f"compound_head in struct page: {in_btf}")
-    assert found.memory_model == Found("SPARSEMEM_VMEMMAP", "CONFIG_SPARSEMEM_VMEMMAP=y in /proc/config.gz")
+    assert found.encoding == Finding("pointer", f"compound_head in struct page: {in_btf}")
+    assert found.memory_model == Finding("SPARSEMEM_VMEMMAP", "CONFIG_SPARSEMEM_VMEMMAP=y in /proc/config.gz")
     assert found.hvo == running_kernel.Hvo(
-        Found(True, "CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP=y in /proc/config.gz"),
-        Found("", "/proc/cmdline"),  # behind "--" it is init's
-        Found(False, f"0 in /{SYSCTL}"),
-        Found(False, "no huge pages that it could optimize"),
+        Finding(True, "CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP=y in /proc/config.gz"),
+        Finding("", "/proc/cmdline"),  # behind "--" it is init's
+        Finding(False, f"0 in /{SYSCTL}"),
+        Finding(False, "no huge pages that it could optimize"),
     )
-    assert found.max_page_order == Found(10, f"free_area in struct zone in {in_btf}")
+    assert found.max_page_order == Finding(10, f"free_area in struct zone in {in_btf}")
     assert found.max_folio_order.value is None
     assert [pool.page_bytes for pool in found.pools] == [2 * MIB, GIB]
     assert list(found.pools[0].nodes) == ["node0", "node2", "node10"]
@@ -196,7 +196,7 @@ def test_without_hvo_the_pointer_is_all_there_is(tmp_path: Path) -> None:
     del files[SYSCTL]
     found = describe(tmp_path, files | pool(2 * MIB, 64, {}))
     assert found.hvo.compiled_in.value is False
-    assert found.hvo.on == found.hvo.in_use == Found(False, "not compiled in")
+    assert found.hvo.on == found.hvo.in_use == Finding(False, "not compiled in")
     assert now(found) == {"pointer@plain": True}
 
 
@@ -211,7 +211,7 @@ def test_a_mask_kernel_by_its_members_alone(tmp_path: Path) -> None:
     )
     assert found.encoding.value == "mask"
     assert found.word.value == "compound_info"
-    assert found.hvo.compiled_in == Found(True, f"/{SYSCTL} is there")
+    assert found.hvo.compiled_in == Finding(True, f"/{SYSCTL} is there")
     assert found.max_folio_order.value == 22  # 16 GiB, from 16 orders of tails above 7
     assert now(found) == {"branchless@plain": True, "branchless@hvo-shared": True}
 
@@ -220,7 +220,7 @@ def test_whether_a_mask_kernel_has_hvo_its_zones_tell(tmp_path: Path) -> None:
     files = mask()
     del files[SYSCTL]
     found = describe(tmp_path, files)
-    assert found.hvo.compiled_in == Found(True, f"struct zone has vmemmap_tails in /{BTF}")
+    assert found.hvo.compiled_in == Finding(True, f"struct zone has vmemmap_tails in /{BTF}")
     assert found.hvo.on.value is None
     assert now(found) == {"branchless@plain": True, "branchless@hvo-shared": False}
 
@@ -254,7 +254,7 @@ def test_the_memory_model_by_config(
     tmp_path: Path, path: str, config: str, model: str, names: list[str]
 ) -> None:
     found = describe(tmp_path, plain(path, config))
-    assert found.memory_model == Found(model, f"CONFIG_{model}=y in /{path}")
+    assert found.memory_model == Finding(model, f"CONFIG_{model}=y in /{path}")
     assert info.options(found, machine_of(tmp_path))["memory_models"] == names
 
 
@@ -304,7 +304,7 @@ def test_of_an_empty_tree_nothing_is_known_and_each_says_why(tmp_path: Path) -> 
     found = running_kernel.describe(tmp_path)
     findings = [getattr(found, field.name) for field in dataclasses.fields(found)]
     findings += [getattr(found.hvo, field.name) for field in dataclasses.fields(found.hvo)]
-    unknown = [finding for finding in findings if isinstance(finding, Found)]
+    unknown = [finding for finding in findings if isinstance(finding, Finding)]
     assert [finding.value for finding in unknown] == [None] * 14
     assert all("/" in finding.how for finding in unknown)
     text = info.render(found, machine_of(tmp_path))
@@ -327,7 +327,7 @@ def test_of_an_empty_tree_nothing_is_known_and_each_says_why(tmp_path: Path) -> 
 )
 def test_what_is_damaged_is_unknown(tmp_path: Path, name: str, data: bytes, says: str) -> None:
     found = describe(tmp_path, plain() | {name: data})
-    finding: Found[Any] = found.struct_page if name == BTF else found.config
+    finding: Finding[Any] = found.struct_page if name == BTF else found.config
     assert finding.value is None
     assert says in finding.how
 

@@ -19,7 +19,7 @@ def read(path: Path) -> str | None:
 def fields(text: str | None, separator: str = ":") -> dict[str, str]:
     """``key : value`` lines; of a repeated key the last."""
     lines = (line.partition(separator) for line in (text or "").splitlines())
-    return {key.strip(): value.strip() for key, found, value in lines if found}
+    return {key.strip(): value.strip() for key, colon, value in lines if colon}
 
 
 def size_bytes(text: str | None) -> int | None:

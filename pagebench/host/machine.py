@@ -117,8 +117,8 @@ def _turbo(cpu: int, root: Path) -> bool | None:
 
 def _pmu(root: Path) -> str | None:
     devices = root / "sys/bus/event_source/devices"
-    found = sorted(path.name for kind in ("cpu*", "armv*", "apple_*") for path in devices.glob(kind))
-    return (" ".join(found) or "none") if devices.is_dir() else None
+    pmus = sorted(path.name for kind in ("cpu*", "armv*", "apple_*") for path in devices.glob(kind))
+    return (" ".join(pmus) or "none") if devices.is_dir() else None
 
 
 def _load(root: Path) -> float | None:
@@ -163,7 +163,7 @@ def describe(cpu: int, root: Path = ROOT) -> Machine:
 
 
 def steal_ticks(cpu: int, root: Path = ROOT) -> int:
-    """Ticks (1 / SC_CLK_TCK s, since boot) for which the hypervisor kept ``cpu``; 0 where none are told."""
+    """Ticks (1 / SC_CLK_TCK s, since boot) of steal time on ``cpu``; 0 where the kernel does not count it."""
     times = fields(read(root / "proc/stat"), " ").get(f"cpu{cpu}", "").split()
     return int(times[7]) if len(times) > 7 else 0  # proc_stat(5): the eighth
 
@@ -178,25 +178,27 @@ def default_cpu(root: Path = ROOT) -> int:
 
 def warnings(machine: Machine) -> list[str]:
     """What threatens a result on this machine and what to do about it, a line each; nothing for unknowns."""
-    found = []
+    lines = []
     if machine.governor not in (None, "performance"):
-        found += [f"governor is {machine.governor}: run `cpupower frequency-set -g performance`"]
+        lines += [f"governor is {machine.governor}: run `cpupower frequency-set -g performance`"]
     if machine.turbo:
-        found += ["turbo is on, ns follow temperature and neighbours: disable it, or compare in cycles"]
+        lines += ["turbo is on, ns follow temperature and neighbours: disable it, or compare in cycles"]
     for other in sorted(cpu_list(machine.thread_siblings) - {machine.cpu}):
         offline = f"echo 0 > /{CPUS}/cpu{other}/online"
-        found += [f"CPU {machine.cpu} shares its core with CPU {other}: keep that idle, or `{offline}`"]
+        lines += [f"CPU {machine.cpu} shares its core with CPU {other}: keep that idle, or `{offline}`"]
     if (machine.load_1min or 0) > 0.5:
-        found += [f"load average is {machine.load_1min:.2f}: end what else is running, then run again"]
+        lines += [f"load average is {machine.load_1min:.2f}: end what else is running, then run again"]
     if machine.thp_enabled == "never":
-        found += [f"THP is off, memmaps get base pages, not 2 MiB ones: `echo madvise > /{THP}/enabled`"]
+        lines += [f"THP is off, memmaps get base pages, not 2 MiB ones: `echo madvise > /{THP}/enabled`"]
     if False in (machine.constant_tsc, machine.nonstop_tsc):
-        found += ["the TSC is not invariant: ns come from clock_gettime, which is dearer; lengthen batches"]
+        lines += [
+            "the TSC is not invariant: ns come from clock_gettime, whose reads cost more: lengthen batches"
+        ]
     if machine.clocksource in SLOW_CLOCKS:
-        found += [f"clock source is {machine.clocksource}, a slow one: dmesg says what is wrong with the TSC"]
+        lines += [f"clock source is {machine.clocksource}, a slow one: dmesg says what is wrong with the TSC"]
     if machine.hypervisor is not None:
-        vm = f"virtual machine ({machine.hypervisor}): TLB misses are dearer and neighbours steal time"
-        found += [f"{vm}, absolute numbers are its own; prefer bare metal for them"]
+        vm = f"virtual machine ({machine.hypervisor}): TLB misses walk two page tables, there is steal time"
+        lines += [f"{vm}, absolute numbers are its own; prefer bare metal for them"]
     if machine.pmu == "none":
-        found += ["no PMU: cycles come from the add chain, and there are no cache-miss counts"]
-    return found
+        lines += ["no PMU: cycles come from the add chain, and there are no cache-miss counts"]
+    return lines

@@ -35,10 +35,10 @@ class Outside:
             loaded += of_tree
             contenders += sensible
         for cc in self.compilers:
-            found = registry.recompiled(cc, struct_page_bytes)
-            loaded += found
+            recompiled = registry.recompiled(cc, struct_page_bytes)
+            loaded += recompiled
             # As each compiler likes it: those that are not pinned to a form.
-            names = {one.inner: one.name for one in found}
+            names = {one.inner: one.name for one in recompiled}
             contenders += [name for inner in PLAIN for name in (inner, names[inner])]
         for name, file in self.own:
             loaded.append(registry.users_own(name, file, struct_page_bytes))

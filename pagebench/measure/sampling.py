@@ -96,7 +96,7 @@ class GroupSampler:
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
         schedules = [self._schedule(segment, lengths, lead_in) for segment in self.segments]
         encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
-        kept = slice(self.warm_up, None)
+        timed = slice(self.warm_up, None)
         for number, schedule in enumerate(schedules):
             for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
                 mine = schedule.samples[:, 1:-1][schedule.order == place]
@@ -104,18 +104,18 @@ class GroupSampler:
             chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
             self._check_results(schedule, lengths, lead_in)
         return {
-            "lookups": lengths[kept].tolist(),
+            "lookups": lengths[timed].tolist(),
             "lead_in": lead_in,
-            "ticks": ticks[:, kept].tolist(),
+            "ticks": ticks[:, timed].tolist(),
             "add_chain_cycles": ADD_CHAIN_CYCLES,
-            "add_chain_ticks": chain[:, :, kept].tolist(),
+            "add_chain_ticks": chain[:, :, timed].tolist(),
             "segment": [
                 next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.loops))
             ],
-            "switches": np.argwhere(switches[:, kept] > 0).tolist(),
+            "switches": np.argwhere(switches[:, timed] > 0).tolist(),
             "copies": [len(p.runs) for p in self.loops],
             "sampling_ns": time.perf_counter_ns() - started,
-            "timed_ns": round(float(ticks[:, kept].sum()) / self.clock.ticks_per_ns),
+            "timed_ns": round(float(ticks[:, timed].sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
             "counts": self._count(schedules),
         }
@@ -239,9 +239,9 @@ class GroupSampler:
             self._bring_in(schedule.segment)
             for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
                 rows = schedule.samples[:COUNTED_ROUNDS, 1:-1][schedule.order[:COUNTED_ROUNDS] == place]
-                seen = [self.counters.run(rows[i : i + 1]) for i in range(len(rows))]
+                batches = [self.counters.run(rows[i : i + 1]) for i in range(len(rows))]
                 for event in self.counters.events:
-                    values = [found[event] for found in seen if event in found]
+                    values = [counted[event] for counted in batches if event in counted]
                     if values:
                         counts[c][event] = float(np.median(values))
         return counts

@@ -187,7 +187,7 @@ class Worker:
 
     def _backing(self, group: groups.Group, memmaps: GroupMemmaps) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
-        found: dict[str, dict[str, int]] = {}
+        by_backing: dict[str, dict[str, int]] = {}
         for place in places.places_of(group):
             if place[1] == "memfd":
                 obtained = {}
@@ -195,10 +195,10 @@ class Worker:
                 obtained = self.obtained[place]
             else:
                 obtained = memmaps.obtained(place)
-            counts = found.setdefault(place[1], {})
+            counts = by_backing.setdefault(place[1], {})
             for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
-        return found
+        return by_backing
 
 
 def memmap_key(group: groups.Group) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pagebench import tool
 from pagebench.host.btf import Struct
 from pagebench.host.machine import Machine
-from pagebench.host.running_kernel import HUGE_PAGES, PARAMETER, Found, Pool, RunningKernel
+from pagebench.host.running_kernel import HUGE_PAGES, PARAMETER, Finding, Pool, RunningKernel
 from pagebench.memmap.models import BASE_PAGES
 from pagebench.names import BUILT_IN_STRUCT_PAGES, STRUCT_PAGES
 from pagebench.units import format_size
@@ -140,7 +140,7 @@ def _field(label: str, text: str) -> list[str]:
     return [f"  {label if i == 0 else '':{LABEL}} {line}" for i, line in enumerate(wrapped or ["-"])]
 
 
-def _found(label: str, found: Found[T], said: str | None = None) -> list[str]:
+def _found(label: str, found: Finding[T], said: str | None = None) -> list[str]:
     """A finding: its value (``said`` if that says it better) and how it was found."""
     if found.value is None:
         return _field(label, f"unknown ({found.how})")
@@ -169,7 +169,7 @@ def _pool(kernel: RunningKernel, pool: Pool) -> list[str]:
     return _field(f"{format_size(pool.page_bytes)} pages", f"{text}; {nodes}" if nodes else text)
 
 
-def _struct_page(page: Found[Struct]) -> list[str]:
+def _struct_page(page: Finding[Struct]) -> list[str]:
     if page.value is None:
         return _found("struct page", page)
     lines = _found("struct page", page, f"{page.value.size_bytes} bytes")

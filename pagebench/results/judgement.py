@@ -57,24 +57,24 @@ def warnings(
     cells: Sequence[Row],
 ) -> list[str]:
     """What threatens this result, and what to do about it."""
-    found = list(of_machine)
+    lines = list(of_machine)
     if (interference.dropped_share or 0) > DROPPED_SHARE:
-        found.append("more than 2 % of the samples were dropped: end other work on this machine")
+        lines.append("more than 2 % of the samples were dropped: end other work on this machine")
     if (interference.steal_share or 0) > STEAL_SHARE:
-        found.append(
+        lines.append(
             "steal time is above 1 %: the hypervisor ran others on this CPU, and intervals are wider for it"
         )
     asked = {cell.contender.backing for group in plan.groups for cell in group.cells}
     if asked == {"2m"} and any(row.backing != "2m" for row in cells):
-        found.append(
+        lines.append(
             "2m pages were asked for and not obtained everywhere: "
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
         )
     if interference.immovable_loops:
-        found.append("some loops could not be copied: their placement is one accident, not drawn anew")
+        lines.append("some loops could not be copied: their placement is one accident, not drawn anew")
     if finished.processes < FEW_PROCESSES:
-        found.append("with fewer than ten processes intervals are rough and p says little")
-    return found
+        lines.append("with fewer than ten processes intervals are rough and p says little")
+    return lines
 
 
 def noise_maxima(noise: Sequence[Row]) -> list[NoiseMaximum]:

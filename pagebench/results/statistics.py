@@ -57,9 +57,9 @@ def trimmed_mean(values: Floats, trim: float = TRIM) -> Floats:
     count = np.count_nonzero(~np.isnan(values), axis=-1)
     cut = (count * trim).astype(np.int64)
     place = np.arange(values.shape[-1])
-    kept = (place >= cut[..., None]) & (place < (count - cut)[..., None])
+    central = (place >= cut[..., None]) & (place < (count - cut)[..., None])
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.sum(ordered, axis=-1, where=kept) / (count - 2 * cut), np.float64)
+        return np.asarray(np.sum(ordered, axis=-1, where=central) / (count - 2 * cut), np.float64)
 
 
 @cache
