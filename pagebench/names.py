@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from pagebench.errors import PagebenchError
 from pagebench.units import MIB
@@ -15,13 +17,66 @@ PAGE_SIZE = 4096
 # Where a footprint stays.
 LEVELS = ("l1", "l2", "l3", "dram")
 
-LAYOUTS = {
-    "plain": "a frame of its own for each page of the memmap",
-    "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
-    "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which page frames back the memmap; all that differs between layouts is in the row.
+
+    A folio whose memmap is more than ``kept_pages`` vmemmap pages keeps the first of them.  ``rest`` is the
+    frame that the others are mapped from, read-only: ``own`` (as a memmap that nobody optimized),
+    ``last-kept`` (of the same folio) or ``shared`` (by all folios of an order).
+    """
+
+    meaning: str
+    rest: Literal["own", "last-kept", "shared"] = "own"
+    kept_pages: int = 0
+
+    @property
+    def aliased(self) -> bool:
+        """Whether a frame stands at several addresses, and tails are read-only there."""
+        return self.rest != "own"
+
+    @property
+    def default_backing(self) -> str:
+        """As kernels map a vmemmap that nobody optimized; aliases need 4 KiB frames."""
+        return "memfd" if self.aliased else "2m"
+
+    def exists_at(self, order: int, struct_page_bytes: int) -> bool:
+        """Whether folios of this order have such a memmap, and not one that nobody optimized.
+
+        Kernels optimize vmemmap pages beyond those that they keep, where struct pages fill pages.
+        """
+        power_of_two = struct_page_bytes & (struct_page_bytes - 1) == 0
+        return not self.aliased or (power_of_two and struct_page_bytes << order > self.kept_pages * PAGE_SIZE)
+
+
+PLAIN = "plain"  # the harness' own, and a contender's that names none
+LAYOUTS: Mapping[str, Layout] = {
+    PLAIN: Layout("a frame of its own for each page of the memmap"),
+    "hvo": Layout("v5.17 ... v7.0: each folio's first frame again, read-only: fake heads", "last-kept", 1),
+    "hvo-shared": Layout(
+        "v7.1 and later: one frame of tails for all folios of an order, read-only", "shared", 1
+    ),
 }
-# Pages that a memmap is mapped from, in bytes: 2m is THP or hugetlb, memfd frame by frame.
-BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What a memmap's pages are mapped from.
+
+    ``by_frame``: frame by frame from a memfd, for one group, instead of in memory reserved for all groups.
+    """
+
+    page_bytes: int
+    by_frame: bool = False
+
+
+# 2m is THP or hugetlb.
+BACKINGS: Mapping[str, Backing] = {
+    "4k": Backing(PAGE_SIZE),
+    "2m": Backing(2 * MIB),
+    "memfd": Backing(PAGE_SIZE, by_frame=True),
+}
 
 PATTERNS = {
     "random": "any page, uniformly",
@@ -56,6 +111,20 @@ def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
     return PagebenchError(f"unknown {what} {name!r}: {hint}")
+
+
+def find_layout(name: str) -> Layout:
+    """A layout by name.  Raises PagebenchError for an unknown one."""
+    if name not in LAYOUTS:
+        raise nearest(name, LAYOUTS, "layout")
+    return LAYOUTS[name]
+
+
+def find_backing(name: str) -> Backing:
+    """A backing by name.  Raises PagebenchError for an unknown one."""
+    if name not in BACKINGS:
+        raise nearest(name, BACKINGS, "backing")
+    return BACKINGS[name]
 
 
 def backing_name(obtained: Mapping[str, int]) -> str:

@@ -96,10 +96,10 @@ def place() -> Iterator[Callable[..., Placement]]:
             folio_map = pattern.folio_map(group.order, group.footprint_bytes, struct_page_bytes)
             regions = {}
             for at in places.places_of(group):
-                if at[1] != "memfd":
-                    size = folios.reserved_bytes(folio_map.bytes, at[1])
-                    alignment = max(names.BACKING_BYTES[at[1]], folio_map.alignment)
-                    regions[at] = stack.enter_context(core.Reservation(size, alignment, at[1]))
+                if not names.BACKINGS[at.backing].by_frame:
+                    size = folios.reserved_bytes(folio_map.bytes, at.backing)
+                    alignment = max(names.BACKINGS[at.backing].page_bytes, folio_map.alignment)
+                    regions[at] = stack.enter_context(core.Reservation(size, alignment, at.backing))
             memmaps = stack.enter_context(
                 GroupMemmaps(group, folio_map, regions, np.random.default_rng(seed))
             )

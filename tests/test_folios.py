@@ -138,9 +138,9 @@ def test_uniform_beyond_reach_is_refused_before_it_is_made(order: int) -> None:
         FolioMap.uniform(order, 10**30)
 
 
-@given(st.integers(1, 1 << 40), st.sampled_from(sorted(names.BACKING_BYTES)))
+@given(st.integers(1, 1 << 40), st.sampled_from(sorted(names.BACKINGS)))
 def test_reserved_is_the_fewest_whole_pages_of_the_backing(needed: int, backing: str) -> None:
-    page = names.BACKING_BYTES[backing]
+    page = names.BACKINGS[backing].page_bytes
     reserved = folios.reserved_bytes(needed, backing)
     assert reserved % page == 0
     assert needed <= reserved < needed + page

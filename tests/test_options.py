@@ -16,7 +16,6 @@ from planted import plant
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios, layouts
-from pagebench.memmap.layouts import exists_at
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, options, places, presets
 from pagebench.plan.groups import Contender, Group, Plan
@@ -189,7 +188,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
         if group.purpose == "compare":
             wanted = Options(**asked).contenders or presets.DEFAULT_CONTENDERS  # type: ignore[arg-type]
             every = [Contender.parse(text) for text in wanted]
-            there = [c for c in every if exists_at(c.layout, group.order, size)]
+            there = [c for c in every if names.LAYOUTS[c.layout].exists_at(group.order, size)]
             if PROBES[group.probe].writes_tails or made.memory_model:
                 there = [c for c in there if c.layout == "plain"]
             assert contenders == there
@@ -223,14 +222,14 @@ def test_regions_hold_every_memmap(asked: dict[str, object]) -> None:
         return
     sizes = places.region_sizes(made)
     every = {place for group in made.groups for place in places.places_of(group)}
-    assert set(sizes) == {place for place in every if place[1] != "memfd"}
+    assert set(sizes) == {place for place in every if place.backing != "memfd"}
     for group in made.groups:
         needed = places.folio_map(made, group).bytes
         assert places.memmap_bytes(made, group) == needed
         for place in places.places_of(group):
-            if place[1] != "memfd":
+            if place.backing != "memfd":
                 assert sizes[place] >= needed
-                assert sizes[place] % names.BACKING_BYTES[place[1]] == 0
+                assert sizes[place] % names.BACKINGS[place.backing].page_bytes == 0
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)

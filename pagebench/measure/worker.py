@@ -77,7 +77,9 @@ class Worker:
         alignment = max(folios.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
             place: stack.enter_context(
-                core.Reservation(size, max(names.BACKING_BYTES[place[1]], alignment), place[1])
+                core.Reservation(
+                    size, max(names.BACKINGS[place.backing].page_bytes, alignment), place.backing
+                )
             )
             for place, size in sorted(sizes.items())
         }
@@ -166,8 +168,8 @@ class Worker:
             "group": index,
             "ticks_per_ns": self.clock.ticks_per_ns,
             "touched_bytes": {
-                layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
-                for layout, _, _ in places.places_of(group)
+                place.layout: windows.touched_bytes(PROBES[group.probe].uses_head, place.layout)
+                for place in places.places_of(group)
             },
             "backing": self._backing(group, memmaps),
             **GroupSampler(
@@ -184,13 +186,13 @@ class Worker:
         """Bytes by backing obtained, under each backing that was asked for."""
         found: dict[str, dict[str, int]] = {}
         for place in places.places_of(group):
-            if place[1] == "memfd":
+            if names.BACKINGS[place.backing].by_frame:
                 obtained = {}
             elif place in self.obtained:
                 obtained = self.obtained[place]
             else:
                 obtained = memmaps.obtained(place)
-            counts = found.setdefault(place[1], {})
+            counts = found.setdefault(place.backing, {})
             for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
         return found

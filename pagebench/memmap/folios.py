@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.names import BACKING_BYTES, PAGE_SIZE
+from pagebench.names import PAGE_SIZE
 from pagebench.units import format_size
 
 # MAX_FOLIO_ORDER with 4 KiB pages and hugetlb: 16 GiB.
@@ -31,7 +31,7 @@ class FolioMap:
     struct_page_bytes: int
     pfns: npt.NDArray[np.int64]
     orders: npt.NDArray[np.int64]
-    # Which folios HVO treats (hugetlb); the others keep a plain memmap.
+    # Which folios HVO optimizes (hugetlb); the others keep a plain memmap.
     optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
     # Where struct pages are, if not one behind the other: see pagebench.memmap.arrangement.
     arrangement: Callable[[npt.NDArray[np.int64]], core.Offsets] | None = None
@@ -143,7 +143,7 @@ def check_reach(size: int) -> None:
 
 def reserved_bytes(needed: int, backing: str) -> int:
     """A memmap's length, rounded up to whole pages of its backing."""
-    page = BACKING_BYTES[backing]
+    page = names.find_backing(backing).page_bytes
     return -(-needed // page) * page
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.names import BACKING_BYTES, LAYOUTS
 from pagebench.units import format_size
 from pagebench.variants import loaded
 
@@ -41,31 +40,24 @@ class Levels:
         return "dram"
 
 
-def default_backing(layout: str) -> str:
-    """As kernels map a vmemmap that HVO left alone; aliases need 4 KiB frames."""
-    return "2m" if layout == "plain" else "memfd"
-
-
 @dataclass(frozen=True, slots=True)
 class Contender:
     """variant@layout:backing"""
 
     variant: str
-    layout: str = "plain"
-    backing: str = "2m"
+    layout: str = names.PLAIN
+    backing: str = names.LAYOUTS[names.PLAIN].default_backing
 
     @classmethod
     def parse(cls, text: str) -> Contender:
         """From ``mask``, ``mask@plain`` or ``mask@plain:4k``.  Raises PagebenchError."""
         variant, _, place = text.strip().partition("@")
         layout, _, backing = place.partition(":")
-        layout = layout or "plain"
-        contender = cls(variant, layout, backing or default_backing(layout))
-        if contender.layout not in LAYOUTS:
-            raise names.nearest(contender.layout, LAYOUTS, "layout")
-        if contender.backing not in BACKING_BYTES:
-            raise names.nearest(contender.backing, BACKING_BYTES, "backing")
-        if contender.layout != "plain" and contender.backing != "memfd":
+        layout = layout or names.PLAIN
+        row = names.find_layout(layout)
+        contender = cls(variant, layout, backing or row.default_backing)
+        by_frame = names.find_backing(contender.backing).by_frame
+        if row.aliased and not by_frame:
             raise PagebenchError(
                 f"{text}: layouts with aliases are mapped from a memfd, leave the backing out"
             )
@@ -73,7 +65,8 @@ class Contender:
 
     def __str__(self) -> str:
         place = f"{self.variant}@{self.layout}"
-        return place if self.backing == default_backing(self.layout) else f"{place}:{self.backing}"
+        default = names.find_layout(self.layout).default_backing
+        return place if self.backing == default else f"{place}:{self.backing}"
 
 
 @dataclass(frozen=True, slots=True)

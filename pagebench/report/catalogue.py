@@ -21,7 +21,7 @@ def render() -> str:
             f"  {variant.name:15} {chain:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
-        ("layouts", LAYOUTS),
+        ("layouts", {name: layout.meaning for name, layout in LAYOUTS.items()}),
         ("patterns", names.PATTERNS),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
