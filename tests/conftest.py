@@ -12,13 +12,14 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from planted import plant
 
 from pagebench import core, names
 from pagebench.host import machine
 from pagebench.measure import schedule
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
 from pagebench.measure.verification import verify
-from pagebench.memmap import folios
+from pagebench.memmap import folios, layouts
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, groups, options, places
@@ -66,6 +67,17 @@ def tiny() -> Callable[..., groups.Plan]:
         return building.build(options.Options(**asked), levels, 32 * MIB, None)
 
     return build
+
+
+@pytest.fixture
+def enough_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kernel comes, whatever this machine's limit is."""
+
+    def check(mappings: int) -> None:
+        real(mappings, plant(tmp_path, {"proc/sys/vm/max_map_count": "65530", "proc/self/maps": "a mapping"}))
+
+    real = layouts.check_map_count
+    monkeypatch.setattr(building, "check_map_count", check)
 
 
 @pytest.fixture
