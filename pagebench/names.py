@@ -105,6 +105,17 @@ HARNESS = (IDENTITY, CONTROL)
 KEY_SUFFIX = "+key"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A variant's name and where it comes from, as the kernel cites commits; ``commit`` may be empty."""
+
+    name: str
+    commit: str
+    subject: str
+    version: str
+    struct_page_bytes: int
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
     """The error for an unknown name, with the nearest known one."""
     names = sorted(known)
