@@ -14,6 +14,9 @@ from pagebench.errors import PagebenchError
 from pagebench.units import MIB
 
 PAGE_SIZE = 4096
+# With 4 KiB pages and hugetlb: 16 GiB.
+MAX_FOLIO_ORDER = 22
+ORDERS = range(MAX_FOLIO_ORDER + 1)
 # Where a footprint stays.
 LEVELS = ("l1", "l2", "l3", "dram")
 
@@ -78,16 +81,42 @@ BACKINGS: Mapping[str, Backing] = {
     "memfd": Backing(PAGE_SIZE, by_frame=True),
 }
 
-PATTERNS = {
-    "random": "any page, uniformly",
-    "heads": "head pages only, uniformly",
-    "tails": "tail pages only, uniformly; none at order 0",
-    "mixed": "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
-    "scan": "page after page by pfn, as a pfn walker does",
-    "zap": "a head, then its tails, folios in random order; none at order 0",
-    "slab": "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
-    "heads-aligned": "heads whose struct page starts a page: all that HVO could have made",
-    "heads-unaligned": "heads whose struct page does not; none from order 6 on",
+
+@dataclass(frozen=True, slots=True)
+class PatternRow:
+    """Which pfns a pattern looks up; how they are drawn is in memmap/patterns.py.
+
+    ``orders`` of folios that have such pages; ``takes_share``: of heads, behind a colon; ``folios``: of one
+    order each, or ``slabs`` of several.
+    """
+
+    meaning: str
+    orders: range = ORDERS
+    takes_share: bool = False
+    folios: Literal["uniform", "slabs"] = "uniform"
+
+
+PATTERNS: Mapping[str, PatternRow] = {
+    "random": PatternRow("any page, uniformly"),
+    "heads": PatternRow("head pages only, uniformly"),
+    "tails": PatternRow("tail pages only, uniformly; none at order 0", orders=ORDERS[1:]),
+    "mixed": PatternRow(
+        "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
+        orders=ORDERS[1:],
+        takes_share=True,
+    ),
+    "scan": PatternRow("page after page by pfn, as a pfn walker does"),
+    "zap": PatternRow("a head, then its tails, folios in random order; none at order 0", orders=ORDERS[1:]),
+    "slab": PatternRow(
+        "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
+        orders=ORDERS[3:4],
+        folios="slabs",
+    ),
+    "heads-aligned": PatternRow("heads whose struct page starts a page: all that HVO could have made"),
+    # Folios of order 6 and more start a page of the memmap (64-byte struct page).
+    "heads-unaligned": PatternRow(
+        "heads whose struct page does not; none from order 6 on", orders=ORDERS[:6]
+    ),
 }
 
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.

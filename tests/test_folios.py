@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
-from pagebench.memmap.folios import MAX_FOLIO_ORDER, FolioMap
+from pagebench.memmap.folios import FolioMap
+from pagebench.names import MAX_FOLIO_ORDER
 from pagebench.units import GIB, MIB
 
 SIZES = (56, 64, 96)

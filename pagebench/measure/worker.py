@@ -200,7 +200,7 @@ class Worker:
 
 def memmap_key(group: groups.Group) -> tuple[Any, ...]:
     """Groups with the same key can be sampled over the same memmaps."""
-    return group.order, group.footprint_bytes, group.pattern == "slab"
+    return group.order, group.footprint_bytes, patterns.Pattern.parse(group.pattern).row.folios != "uniform"
 
 
 def group_order(groups: Sequence[groups.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:

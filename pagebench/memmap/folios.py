@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.names import PAGE_SIZE
+from pagebench.names import MAX_FOLIO_ORDER, PAGE_SIZE
 from pagebench.units import format_size
 
-# MAX_FOLIO_ORDER with 4 KiB pages and hugetlb: 16 GiB.
-MAX_FOLIO_ORDER = 22
 # What 32-bit offsets in units of 8 bytes reach.
 MAX_BYTES = core.OFFSET_UNIT << 32
 

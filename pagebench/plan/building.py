@@ -10,10 +10,10 @@ from typing import Any
 from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import models
-from pagebench.memmap.folios import MAX_FOLIO_ORDER, check_fits, check_reach
+from pagebench.memmap.folios import check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count
 from pagebench.memmap.patterns import Pattern
-from pagebench.names import PAGE_SIZE
+from pagebench.names import MAX_FOLIO_ORDER, ORDERS, PAGE_SIZE
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
@@ -30,7 +30,7 @@ WORKER_BYTES_PER_PAGE = 64
 
 def _check_axes(grid: Grid) -> None:
     for order in grid.orders:
-        if not 0 <= order <= MAX_FOLIO_ORDER:
+        if order not in ORDERS:
             raise PagebenchError(f"there is no order {order}: folios have orders from 0 to {MAX_FOLIO_ORDER}")
     for probe in grid.probes:
         if probe not in PROBES:

@@ -20,7 +20,7 @@ def render(variants: Iterable[tuple[Origin, str]]) -> str:
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
         ("layouts", {name: layout.meaning for name, layout in LAYOUTS.items()}),
-        ("patterns", names.PATTERNS),
+        ("patterns", {name: pattern.meaning for name, pattern in names.PATTERNS.items()}),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
     ]
