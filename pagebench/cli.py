@@ -142,9 +142,9 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="store_true", help="the version and commit, and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    subcommands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
-    run = commands.add_parser(
+    run = subcommands.add_parser(
         "run", help="measure, report, leave raw data and plots", description="Measure and report."
     )
     run.add_argument(
@@ -247,7 +247,7 @@ def parser() -> Parser:
     )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
 
-    show = commands.add_parser(
+    show = subcommands.add_parser(
         "show", help="the report of a result file", description="The report of a result file."
     )
     show.add_argument("file", type=Path, metavar="FILE")
@@ -259,20 +259,20 @@ def parser() -> Parser:
         help="`equivalent` within this many core cycles; default: as the run was asked for",
     )
 
-    plot = commands.add_parser(
+    plot = subcommands.add_parser(
         "plot", help="PNG and SVG of a result file", description="PNG and SVG of a result file."
     )
     plot.add_argument("file", type=Path, metavar="FILE")
     plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
 
-    asm = commands.add_parser(
+    asm = subcommands.add_parser(
         "asm", help="the machine code that is timed", description="The machine code that is timed."
     )
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
     _add_kernel_options(asm)
     asm.add_argument("--probe", default="chain", metavar="PROBE", help=f"{_of(PROBES)}; default: %(default)s")
 
-    align = commands.add_parser(
+    align = subcommands.add_parser(
         "align",
         help="memory models against orders, proven",
         description="Which memory models promise enough alignment for the mask, proven for each order.",
@@ -292,14 +292,14 @@ def parser() -> Parser:
     )
     align.add_argument("--no-plots", action="store_true", help="the report alone")
 
-    info = commands.add_parser(
+    info = subcommands.add_parser(
         "info",
         help="this machine, this kernel, what its compound_head() is",
         description="This machine, this kernel, what its compound_head() is.",
     )
     _add_format(info, "info")
 
-    commands.add_parser(
+    subcommands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."
     )
     return top

@@ -126,10 +126,10 @@ def test_any_mix_of_folios_serves(folio_map: FolioMap, which: tuple[str, str]) -
     name, variant = which
     with memmaps.MappedMemmap(name, folio_map) as mapped:
         assert wrong(variant, mapped).wrong == 0
-        treated = folio_map.optimised & (folio_map.orders >= 7)
-        saved = int(((1 << folio_map.orders[treated]) // 64 - 1).sum())
+        optimised = folio_map.optimised & (folio_map.orders >= 7)
+        saved = int(((1 << folio_map.orders[optimised]) // 64 - 1).sum())
         pages = -(-folio_map.bytes // PAGE_SIZE)
-        shared = len(set(folio_map.orders[treated])) if name == "hvo-shared" else 0
+        shared = len(set(folio_map.orders[optimised])) if name == "hvo-shared" else 0
         assert int(mapped.map.frames.max()) + 1 == pages - saved + shared
         assert int((~mapped.map.writable).sum()) == saved
 
@@ -160,7 +160,7 @@ def test_too_many_mappings_are_refused_with_both_numbers(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("size", [56, 96])
-def test_only_powers_of_two_are_treated(size: int) -> None:
+def test_only_powers_of_two_are_optimized(size: int) -> None:
     assert not names.LAYOUTS["hvo"].exists_at(18, size)
     assert layouts.frame_map("hvo", FolioMap.uniform(ORDER, 1, size)).writable.all()
 

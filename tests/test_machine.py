@@ -130,7 +130,7 @@ def test_an_amd_virtual_machine(tmp_path: Path) -> None:
         pmu="none",
     )
     assert machine.warnings(found) == [
-        "virtual machine (KVM): TLB misses are dearer and neighbours steal time, "
+        "virtual machine (KVM): TLB misses cost more and neighbours steal time, "
         "absolute numbers are its own; prefer bare metal for them",
         "no PMU: cycles come from the add chain, and there are no cache-miss counts",
     ]

@@ -191,11 +191,11 @@ def warnings(machine: Machine) -> list[str]:
     if machine.thp_enabled == "never":
         found += [f"THP is off, memmaps get base pages, not 2 MiB ones: `echo madvise > /{THP}/enabled`"]
     if False in (machine.constant_tsc, machine.nonstop_tsc):
-        found += ["the TSC is not invariant: ns come from clock_gettime, which is dearer; lengthen batches"]
+        found += ["the TSC is not invariant: ns come from clock_gettime, which costs more; lengthen batches"]
     if machine.clocksource in SLOW_CLOCKS:
         found += [f"clock source is {machine.clocksource}, a slow one: dmesg says what is wrong with the TSC"]
     if machine.hypervisor is not None:
-        vm = f"virtual machine ({machine.hypervisor}): TLB misses are dearer and neighbours steal time"
+        vm = f"virtual machine ({machine.hypervisor}): TLB misses cost more and neighbours steal time"
         found += [f"{vm}, absolute numbers are its own; prefer bare metal for them"]
     if machine.pmu == "none":
         found += ["no PMU: cycles come from the add chain, and there are no cache-miss counts"]

@@ -142,7 +142,7 @@ class Plan:
             )
             for g in data["groups"]
         )
-        objects = tuple(loaded.Loaded(**found) for found in data["objects"])
+        objects = tuple(loaded.Loaded(**one) for one in data["objects"])
         return cls(**{**data, "groups": groups, "levels": Levels(**data["levels"]), "objects": objects})
 
     @property

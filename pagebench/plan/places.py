@@ -44,11 +44,12 @@ def memmap_bytes(plan: Plan, group: Group) -> int:
 
 def folio_map(plan: Plan, group: Group) -> FolioMap:
     """The folios that a group's memmaps cover."""
-    found = Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    pattern, size = Pattern.parse(group.pattern), plan.struct_page_bytes
+    in_a_row = pattern.folio_map(group.order, group.footprint_bytes, size)
     if plan.memory_model is None:
-        return found
-    arranged = arrangement.Arrangement(models.find(plan.memory_model), found, models.BASE_PAGES[0])
-    return dataclasses.replace(found, arrangement=arranged.page_offsets)
+        return in_a_row
+    arranged = arrangement.Arrangement(models.find(plan.memory_model), in_a_row, models.BASE_PAGES[0])
+    return dataclasses.replace(in_a_row, arrangement=arranged.page_offsets)
 
 
 def region_sizes(plan: Plan) -> dict[Place, int]:
