@@ -66,6 +66,15 @@ def test_json_of_something_else_is_refused(spoil: str) -> None:
             Plan.from_json(bad)
 
 
+@pytest.mark.parametrize("changes", [{"layout": "hvo-next"}, {"backing": "1g"}])
+def test_layouts_and_backings_that_are_not_known_are_refused(changes: dict[str, str]) -> None:
+    """A file of a later version is not read as if it were of some layout that there is."""
+    data = summaries.plan_of([summaries.group_of(["pointer"])]).to_json()
+    data["groups"][0]["cells"][0]["contender"].update(changes)
+    with pytest.raises(ValueError, match=r"unknown layout or backing: .*(hvo-next|1g)"):
+        Plan.from_json(data)
+
+
 def test_a_plan_counts_its_cells_and_names_its_variants() -> None:
     made = summaries.plan_of(
         [

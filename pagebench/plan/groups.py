@@ -130,13 +130,14 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of to_json.  Raises KeyError, TypeError for foreign data."""
+        """The inverse of to_json.  Raises KeyError, TypeError, ValueError for foreign data."""
         groups = tuple(
             Group(
                 **{
                     **g,
                     "cells": tuple(
-                        Cell(Contender(**c["contender"]), c["role"], c["encoding"]) for c in g["cells"]
+                        Cell(_known(Contender(**c["contender"])), c["role"], c["encoding"])
+                        for c in g["cells"]
                     ),
                 }
             )
@@ -154,3 +155,9 @@ class Plan:
     def cell_count(self) -> int:
         """Cells in all groups together."""
         return sum(len(group.cells) for group in self.groups)
+
+
+def _known(contender: Contender) -> Contender:
+    if contender.layout not in names.LAYOUTS or contender.backing not in names.BACKINGS:
+        raise ValueError(f"unknown layout or backing: {contender.layout!r}, {contender.backing!r}")
+    return contender
