@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pagebench import __version__, commands
+from pagebench import __version__, commands, names
 from pagebench.errors import PagebenchError
+from pagebench.memmap.models import BASE_PAGES, MODELS
+from pagebench.plan.options import DEFAULT_MARGIN_CYCLES, DEFAULT_PROCESSES, DEFAULT_ROUNDS, QUICK_PROCESSES
+from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
+from pagebench.probes import PROBES
+from pagebench.report.formats import FORMATS
+from pagebench.units import format_size
 
 EPILOG = """\
 examples:
@@ -35,8 +42,18 @@ measured is kept)
 """
 
 
+class Formatter(argparse.HelpFormatter):
+    """argparse's, with names left whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line."""
+
+    def __init__(self, formatter_class: Any = Formatter, **kwargs: Any) -> None:
+        super().__init__(formatter_class=formatter_class, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise what main() prints."""
@@ -47,16 +64,21 @@ class Parser(argparse.ArgumentParser):
         commands.write(self.format_help())
 
 
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
+def _list(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
         raise argparse.ArgumentTypeError("an empty list or name: give names separated by commas")
-    return names
+    return words
+
+
+def _of(table: Iterable[object]) -> str:
+    """Every name of a table, for a help text."""
+    return ", ".join(map(str, table))
 
 
 def _orders(text: str) -> list[int]:
     try:
-        return [int(order) for order in _names(text)]
+        return [int(order) for order in _list(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of orders: write it as 0,2,9") from None
 
@@ -105,6 +127,12 @@ def _add_kernel_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_format(command: argparse.ArgumentParser, subject: str) -> None:
+    command.add_argument(
+        "--format", choices=tuple(FORMATS[subject]), default="text", help="default: %(default)s"
+    )
+
+
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(
@@ -114,9 +142,9 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="store_true", help="the version and commit, and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    subcommands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
-    run = commands.add_parser(
+    run = subcommands.add_parser(
         "run", help="measure, report, leave raw data and plots", description="Measure and report."
     )
     run.add_argument(
@@ -132,35 +160,48 @@ def parser() -> Parser:
         metavar="FILE",
         help="go on with an interrupted run; takes its options from FILE",
     )
+    (quick,), (full,) = QUICK_GRIDS, FULL_GRIDS
     extent = run.add_mutually_exclusive_group()
-    extent.add_argument("--preset", metavar="NAME", help="series, fake-heads or branch: see `list`")
+    extent.add_argument("--preset", metavar="NAME", help=f"{_of(PRESETS)}: see `list`")
     extent.add_argument(
         "--quick",
         dest="extent",
         action="store_const",
         const="quick",
-        help="some ten seconds: chain in L1 and L2",
+        help=f"some ten seconds: {_of(quick.probes)} over {_of(quick.footprints)}",
     )
     extent.add_argument(
         "--full",
         dest="extent",
         action="store_const",
         const="full",
-        help="all patterns and probes: many minutes",
+        help=f"many minutes: {_of(full.patterns)} by {_of(full.probes)}",
     )
     run.add_argument(
         "--contenders",
-        type=_names,
+        type=_list,
         metavar="LIST",
-        help="variant[@layout[:backing]],…; the first is the reference",
+        help="variant[@layout[:backing]],…; the first is the reference; "
+        f"layouts: {_of(names.LAYOUTS)}; backings: {_of(names.BACKINGS)}; variants: see `list`",
     )
-    run.add_argument("--orders", type=_orders, metavar="LIST", help="folio orders, as in 0,2,4,9")
-    run.add_argument("--footprints", type=_names, metavar="LIST", help="16K,256K,… or l1,l2,l3,dram")
-    run.add_argument("--patterns", type=_names, metavar="LIST", help="random,heads,tails,mixed[:SHARE],scan")
-    run.add_argument("--probes", type=_names, metavar="LIST", help="lookup,chain,flags,get")
-    run.add_argument("--rounds", type=_at_least(7), metavar="N", help="rounds in each process (63)")
+    largest = names.MAX_FOLIO_ORDER
     run.add_argument(
-        "--processes", type=_at_least(2), metavar="N", help="worker processes, one at a time (24)"
+        "--orders", type=_orders, metavar="LIST", help=f"folio orders, 0 to {largest}, as in 0,2,4,9"
+    )
+    run.add_argument(
+        "--footprints", type=_list, metavar="LIST", help=f"sizes as 16K,256K,… or levels: {_of(names.LEVELS)}"
+    )
+    patterns = (f"{name}[:SHARE]" if row.takes_share else name for name, row in names.PATTERNS.items())
+    run.add_argument("--patterns", type=_list, metavar="LIST", help=_of(patterns))
+    run.add_argument("--probes", type=_list, metavar="LIST", help=_of(PROBES))
+    run.add_argument(
+        "--rounds", type=_at_least(7), metavar="N", help=f"rounds in each process ({DEFAULT_ROUNDS})"
+    )
+    run.add_argument(
+        "--processes",
+        type=_at_least(2),
+        metavar="N",
+        help=f"worker processes, one at a time ({DEFAULT_PROCESSES}, quick {QUICK_PROCESSES})",
     )
     run.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
@@ -168,9 +209,10 @@ def parser() -> Parser:
     run.add_argument(
         "--struct-page",
         dest="struct_page_bytes",
-        type=_at_least(56),
+        type=_at_least(names.STRUCT_PAGES.start),
         metavar="BYTES",
-        help="sizeof(struct page): 56, 64 and 96 are built in, others compiled when asked for",
+        help=f"sizeof(struct page): {_of(names.BUILT_IN_STRUCT_PAGES)} are built in, "
+        "others compiled when asked for",
     )
     _add_kernel_options(run)
     run.add_argument(
@@ -192,7 +234,8 @@ def parser() -> Parser:
     run.add_argument(
         "--memory-model",
         metavar="NAME",
-        help="memmaps at the worst addresses that a memory model allows: see `align`",
+        help="memmaps at the worst addresses that a memory model allows, see `align`: "
+        + _of(model.name for model in MODELS),
     )
     run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
     run.add_argument(
@@ -200,54 +243,63 @@ def parser() -> Parser:
         dest="margin_cycles",
         type=_margin,
         metavar="CYCLES",
-        help="`equivalent` within this many core cycles (0.25)",
+        help=f"`equivalent` within this many core cycles ({DEFAULT_MARGIN_CYCLES})",
     )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
 
-    show = commands.add_parser(
+    show = subcommands.add_parser(
         "show", help="the report of a result file", description="The report of a result file."
     )
     show.add_argument("file", type=Path, metavar="FILE")
-    show.add_argument("--format", choices=("text", "json"), default="text")
+    _add_format(show, "run")
     show.add_argument(
-        "--margin", type=_margin, metavar="CYCLES", help="`equivalent` within this many core cycles"
+        "--margin",
+        type=_margin,
+        metavar="CYCLES",
+        help="`equivalent` within this many core cycles; default: as the run was asked for",
     )
 
-    plot = commands.add_parser(
+    plot = subcommands.add_parser(
         "plot", help="PNG and SVG of a result file", description="PNG and SVG of a result file."
     )
     plot.add_argument("file", type=Path, metavar="FILE")
     plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
 
-    asm = commands.add_parser(
+    asm = subcommands.add_parser(
         "asm", help="the machine code that is timed", description="The machine code that is timed."
     )
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
     _add_kernel_options(asm)
-    asm.add_argument("--probe", default="chain", metavar="PROBE", help="lookup, chain (default), flags, get")
+    asm.add_argument("--probe", default="chain", metavar="PROBE", help=f"{_of(PROBES)}; default: %(default)s")
 
-    align = commands.add_parser(
+    align = subcommands.add_parser(
         "align",
         help="memory models against orders, proven",
         description="Which memory models promise enough alignment for the mask, proven for each order.",
     )
-    align.add_argument("--base-page", type=_names, metavar="LIST", help="4K,16K,64K; default: all")
-    align.add_argument("--struct-page", type=_names, metavar="LIST", help="bytes: 64,56,96; default: all")
+    base_pages = _of(format_size(page.bytes) for page in BASE_PAGES)
+    align.add_argument("--base-page", type=_list, metavar="LIST", help=f"{base_pages}; default: all")
+    align.add_argument(
+        "--struct-page",
+        type=_list,
+        metavar="LIST",
+        help=f"bytes: {_of(names.BUILT_IN_STRUCT_PAGES)}; default: all",
+    )
     align.add_argument("--max-order", type=_at_least(0), metavar="N", help="default: MAX_FOLIO_ORDER")
-    align.add_argument("--format", choices=("text", "json"), default="text")
+    _add_format(align, "align")
     align.add_argument(
         "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plot"
     )
     align.add_argument("--no-plots", action="store_true", help="the report alone")
 
-    info = commands.add_parser(
+    info = subcommands.add_parser(
         "info",
         help="this machine, this kernel, what its compound_head() is",
         description="This machine, this kernel, what its compound_head() is.",
     )
-    info.add_argument("--format", choices=("text", "json"), default="text")
+    _add_format(info, "info")
 
-    commands.add_parser(
+    subcommands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."
     )
     return top

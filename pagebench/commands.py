@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pagebench.errors import PagebenchError
+from pagebench.report.formats import FIGURES, FORMATS
 
 if TYPE_CHECKING:
     from pagebench.core import Variant
@@ -55,8 +56,6 @@ ASKED = {
 def run(args: argparse.Namespace) -> None:
     """Measure, report, leave plots; or go on with a run."""
     from pagebench.measure import contenders, session
-    from pagebench.report import text
-    from pagebench.results import result_file, summarise
 
     asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
     words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
@@ -73,11 +72,11 @@ def run(args: argparse.Namespace) -> None:
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
         path = session.start(asked, extra, args.output, words)
-    found = summarise.summarise(result_file.read(path))
-    write(text.render(found))
+    summary = _summary_of(path)
+    write(FORMATS["run"]["text"](summary))
     write(f"\nraw data: {path}")
     if not args.no_plots:
-        for file in _save_plots(found, path.parent, path.stem):
+        for file in _save_plots("run", summary, path.parent, path.stem, PLOT_ELSEWHERE):
             if file.suffix == ".png":
                 write(f"plot:     {file} (and .svg)")
 
@@ -93,38 +92,34 @@ def words_of(asked: dict[str, object]) -> list[str]:
     return words
 
 
-def _save_plots(found: Summary, directory: Path, stem: str) -> list[Path]:
-    from pagebench.report import plots
+def _summary_of(path: Path, margin_cycles: float | None = None) -> Summary:
+    """What a result file comes to: what the formats of a run render."""
+    from pagebench.results import result_file, summarise
 
+    return summarise.summarise(result_file.read(path), margin_cycles)
+
+
+PLOT_ELSEWHERE = "`plot -o DIR`"
+
+
+def _save_plots(subject: str, content: Any, directory: Path, stem: str, elsewhere: str) -> list[Path]:
     try:
-        return plots.save(plots.figures(found), directory, stem)
+        return FIGURES[subject](content, directory, stem)
     except OSError as error:
         raise PagebenchError(
-            f"cannot write plots to {directory}: {error.strerror}; name another with `plot -o DIR`"
+            f"cannot write plots to {directory}: {error.strerror}; name another with {elsewhere}"
         ) from error
 
 
 def show(args: argparse.Namespace) -> None:
     """The report of a result file, or its summary."""
-    from pagebench.results import result_file, summarise
-
-    found = summarise.summarise(result_file.read(args.file), args.margin)
-    if args.format == "json":
-        from pagebench.results import summary
-
-        write(summary.to_json(found))
-    else:
-        from pagebench.report import text
-
-        write(text.render(found))
+    write(FORMATS["run"][args.format](_summary_of(args.file, args.margin)))
 
 
 def plot(args: argparse.Namespace) -> None:
     """PNG and SVG of a result file."""
-    from pagebench.results import result_file, summarise
-
-    found = summarise.summarise(result_file.read(args.file))
-    for path in _save_plots(found, args.output or args.file.parent, args.file.stem):
+    directory = args.output or args.file.parent
+    for path in _save_plots("run", _summary_of(args.file), directory, args.file.stem, PLOT_ELSEWHERE):
         write(str(path))
 
 
@@ -135,6 +130,7 @@ def asm(args: argparse.Namespace) -> None:
     from pagebench.probes import PROBES
     from pagebench.report import listing
     from pagebench.variants import registry
+    from pagebench.variants.origin import origin_of
 
     if args.probe not in PROBES:
         raise names.nearest(args.probe, PROBES, "probe")
@@ -144,10 +140,10 @@ def asm(args: argparse.Namespace) -> None:
         table = {args.variant: registry.find(args.variant) if not objects else _pick(args.variant, table)}
     listings = {name: form.analyse(variant.probes[args.probe]) for name, variant in table.items()}
     for name, variant in table.items():
-        write(listing.render(variant, args.probe, listings[name]))
+        write(listing.render(origin_of(variant), args.probe, listings[name]))
     if len(args.kernel) == 2 and not args.variant:
-        before, after = (table[name] for name, _ in args.kernel)
-        write(listing.side_by_side((before, listings[before.name]), (after, listings[after.name])))
+        before, after = ((origin_of(table[name]), listings[name]) for name, _ in args.kernel)
+        write(listing.side_by_side(before, after))
 
 
 def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
@@ -160,11 +156,9 @@ def _pick(name: str, table: Mapping[str, Variant]) -> Variant:
 
 def align(args: argparse.Namespace) -> None:
     """The proofs of the memory models; 1 where one disagrees with the arithmetic."""
-    import json
-
     from pagebench import names, prove
     from pagebench.memmap import models
-    from pagebench.report import align
+    from pagebench.results.proofs import disagreements
     from pagebench.units import format_size, parse_size
 
     pages = {format_size(page.bytes): page for page in models.BASE_PAGES}
@@ -177,40 +171,44 @@ def align(args: argparse.Namespace) -> None:
     for name in chosen_sizes:
         if name not in sizes:
             raise names.nearest(name, sizes, "struct page")
-    proofs = prove.prove(
+    proven = prove.prove(
         [pages[name] for name in chosen_pages], [sizes[name] for name in chosen_sizes], args.max_order
     )
-    as_json = args.format == "json"
-    write(json.dumps(align.to_json(proofs), indent=1) if as_json else align.render(proofs))
+    write(FORMATS["align"][args.format](proven))
     if not args.no_plots:
-        try:
-            plot = align.save(proofs, args.output)[0]
-        except OSError as error:
-            raise PagebenchError(
-                f"cannot write plots to {args.output}: {error.strerror}; name another with -o, or --no-plots"
-            ) from error
-        print(f"plot: {plot} (and .svg)", file=sys.stderr if as_json else sys.stdout)
-    if wrong := align.disagreements(proofs):
+        written = _save_plots("align", proven, args.output, "align", "-o, or --no-plots")
+        stream = sys.stdout if args.format == "text" else sys.stderr
+        print(f"plot: {written[0]} (and .svg)", file=stream)
+    if wrong := disagreements(proven.proofs):
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
 
 
 def info(args: argparse.Namespace) -> None:
     """The running kernel."""
-    import json
-
+    from pagebench import tool
     from pagebench.host import machine, running_kernel
-    from pagebench.report import info
+    from pagebench.plan.counterparts import counterparts, suggest
+    from pagebench.report.info import Info
 
-    found = running_kernel.describe(), machine.describe(machine.default_cpu())
-    write(json.dumps(info.to_json(*found), indent=1) if args.format == "json" else info.render(*found))
+    running, here = running_kernel.describe(), machine.describe(machine.default_cpu())
+    described = Info(tool.identity(), here, running, counterparts(running), suggest(running, here))
+    write(FORMATS["info"][args.format](described))
 
 
 def list_(args: argparse.Namespace) -> None:
     """What there is to measure."""
+    from pagebench import core
+    from pagebench.code import form
     from pagebench.report import catalogue
+    from pagebench.variants.origin import origin_of
 
-    write(catalogue.render())
+    write(
+        catalogue.render(
+            (origin_of(variant), form.analyse(variant.probes["chain"]).form)
+            for variant in core.built_in_variants().values()
+        )
+    )
 
 
 COMMANDS = {

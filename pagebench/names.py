@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pagebench.errors import PagebenchError
 from pagebench.units import MIB
 
 PAGE_SIZE = 4096
-# The kernel's, with 4 KiB pages and hugetlb: 16 GiB.
+# With 4 KiB pages and hugetlb: 16 GiB.
 MAX_FOLIO_ORDER = 22
+ORDERS = range(MAX_FOLIO_ORDER + 1)
 # Where a footprint stays.
 Level = Literal["l1", "l2", "l3", "dram"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -22,24 +24,103 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 Verdict = Literal["reference", "faster", "slower", "equivalent", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-LAYOUTS = {
-    "plain": "a frame of its own for each page of the memmap",
-    "hvo": "v5.17 ... v7.0: each folio's first frame again, read-only: fake heads",
-    "hvo-shared": "v7.1 and later: one frame of tails for all folios of an order, read-only",
-}
-# Pages that a memmap is mapped from, in bytes: 2m is THP or hugetlb, memfd frame by frame.
-BACKING_BYTES = {"4k": PAGE_SIZE, "2m": 2 * MIB, "memfd": PAGE_SIZE}
 
-PATTERNS = {
-    "random": "any page, uniformly",
-    "heads": "head pages only, uniformly",
-    "tails": "tail pages only, uniformly; none at order 0",
-    "mixed": "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
-    "scan": "page after page by pfn, as a pfn walker does",
-    "zap": "a head, then its tails, folios in random order; none at order 0",
-    "slab": "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
-    "heads-aligned": "heads whose struct page starts a page: all that HVO could have made",
-    "heads-unaligned": "heads whose struct page does not; none from order 6 on",
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which page frames back the memmap; all that differs between layouts is in the row.
+
+    A folio whose memmap is more than ``kept_pages`` vmemmap pages keeps the first of them.  ``rest`` is the
+    frame that the others are mapped from, read-only: ``own`` (as a memmap that nobody optimized),
+    ``last-kept`` (of the same folio) or ``shared`` (by all folios of an order).
+    """
+
+    meaning: str
+    rest: Literal["own", "last-kept", "shared"] = "own"
+    kept_pages: int = 0
+
+    @property
+    def aliased(self) -> bool:
+        """Whether a frame stands at several addresses, and tails are read-only there."""
+        return self.rest != "own"
+
+    @property
+    def default_backing(self) -> str:
+        """As kernels map a vmemmap that nobody optimized; aliases need 4 KiB frames."""
+        return "memfd" if self.aliased else "2m"
+
+    def exists_at(self, order: int, struct_page_bytes: int) -> bool:
+        """Whether folios of this order have such a memmap, and not one that nobody optimized.
+
+        Kernels optimize vmemmap pages beyond those that they keep, where struct pages fill pages.
+        """
+        power_of_two = struct_page_bytes & (struct_page_bytes - 1) == 0
+        return not self.aliased or (power_of_two and struct_page_bytes << order > self.kept_pages * PAGE_SIZE)
+
+
+PLAIN = "plain"  # the harness' own, and a contender's that names none
+LAYOUTS: Mapping[str, Layout] = {
+    PLAIN: Layout("a frame of its own for each page of the memmap"),
+    "hvo": Layout("v5.17 ... v7.0: each folio's first frame again, read-only: fake heads", "last-kept", 1),
+    "hvo-shared": Layout(
+        "v7.1 and later: one frame of tails for all folios of an order, read-only", "shared", 1
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What a memmap's pages are mapped from.
+
+    ``by_frame``: frame by frame from a memfd, for one group, instead of in memory reserved for all groups.
+    """
+
+    page_bytes: int
+    by_frame: bool = False
+
+
+# 2m is THP or hugetlb.
+BACKINGS: Mapping[str, Backing] = {
+    "4k": Backing(PAGE_SIZE),
+    "2m": Backing(2 * MIB),
+    "memfd": Backing(PAGE_SIZE, by_frame=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PatternRow:
+    """Which pfns a pattern looks up; how they are drawn is in memmap/patterns.py.
+
+    ``orders`` of folios that have such pages; ``takes_share``: of heads, behind a colon; ``folios``: of one
+    order each, or ``slabs`` of several.
+    """
+
+    meaning: str
+    orders: range = ORDERS
+    takes_share: bool = False
+    folios: Literal["uniform", "slabs"] = "uniform"
+
+
+PATTERNS: Mapping[str, PatternRow] = {
+    "random": PatternRow("any page, uniformly"),
+    "heads": PatternRow("head pages only, uniformly"),
+    "tails": PatternRow("tail pages only, uniformly; none at order 0", orders=ORDERS[1:]),
+    "mixed": PatternRow(
+        "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
+        orders=ORDERS[1:],
+        takes_share=True,
+    ),
+    "scan": PatternRow("page after page by pfn, as a pfn walker does"),
+    "zap": PatternRow("a head, then its tails, folios in random order; none at order 0", orders=ORDERS[1:]),
+    "slab": PatternRow(
+        "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
+        orders=ORDERS[3:4],
+        folios="slabs",
+    ),
+    "heads-aligned": PatternRow("heads whose struct page starts a page: all that HVO could have made"),
+    # Folios of order 6 and more start a page of the memmap (64-byte struct page).
+    "heads-unaligned": PatternRow(
+        "heads whose struct page does not; none from order 6 on", orders=ORDERS[:6]
+    ),
 }
 
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.
@@ -57,12 +138,37 @@ HARNESS = (IDENTITY, CONTROL)
 KEY_SUFFIX = "+key"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A variant's name and where it comes from, as the kernel cites commits; ``commit`` may be empty."""
+
+    name: str
+    commit: str
+    subject: str
+    version: str
+    struct_page_bytes: int
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> PagebenchError:
     """The error for an unknown name, with the nearest known one."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
     return PagebenchError(f"unknown {what} {name!r}: {hint}")
+
+
+def find_layout(name: str) -> Layout:
+    """A layout by name.  Raises PagebenchError for an unknown one."""
+    if name not in LAYOUTS:
+        raise nearest(name, LAYOUTS, "layout")
+    return LAYOUTS[name]
+
+
+def find_backing(name: str) -> Backing:
+    """A backing by name.  Raises PagebenchError for an unknown one."""
+    if name not in BACKINGS:
+        raise nearest(name, BACKINGS, "backing")
+    return BACKINGS[name]
 
 
 def backing_name(obtained: Mapping[str, int]) -> str:

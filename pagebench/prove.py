@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from pagebench import core, names
+from pagebench import core, names, tool
 from pagebench.host import resources
 from pagebench.memmap.arrangement import crosses_section
 from pagebench.memmap.folios import FolioMap, check_fits
@@ -23,35 +22,14 @@ from pagebench.memmap.models import (
     arithmetic,
     has_mask,
 )
+from pagebench.results.proofs import Proof, Proven
 from pagebench.variants import registry
+from pagebench.variants.origin import origin_of
 
 MASK = "mask"  # what is proven; `branchless` has the same masks
 # What small folios fill for a proof: so many sections apart, or pages in a row.
 PROOF_SECTIONS = 3
 PROOF_PAGES = 1 << 15
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """One order of one model: ``found`` by looking every page up, ``expected`` by arithmetic.
-
-    ``wrong_tails`` of ``tails`` and ``wrong_heads`` of ``heads`` lookups did not return the folio's head.
-    """
-
-    base_page_bytes: int
-    struct_page_bytes: int
-    model: str
-    order: int
-    encoding: str
-    found: str
-    expected: str
-    needed_bytes: int
-    promised_bytes: int
-    obtained_bytes: int
-    tails: int = 0
-    wrong_tails: int = 0
-    heads: int = 0
-    wrong_heads: int = 0
 
 
 def _look_up(variant: core.Variant, placed: ModelMemmap, folio_map: FolioMap) -> dict[str, int]:
@@ -96,7 +74,7 @@ def prove(
     pages: Sequence[BasePage] = BASE_PAGES,
     struct_pages: Sequence[int] = names.BUILT_IN_STRUCT_PAGES,
     max_order: int | None = None,
-) -> list[Proof]:
+) -> Proven:
     """Look every page up through the variant's own loop: each model, each order up to ``max_order``.
 
     One folio at the worst address proves an order: what the mask makes of a tail's address depends on the
@@ -108,10 +86,11 @@ def prove(
     # The largest memmap, and for each of its pages at most three offsets.
     most = max(1 << max(tops), PROOF_SECTIONS * PROOF_PAGES)
     check_fits(most * (max(struct_pages) + 12), resources.available_bytes())
-    return [
+    proofs = [
         proof
         for page, top in zip(pages, tops, strict=True)
         for size in struct_pages
         for model in MODELS
         for proof in _prove(model, page, registry.find(MASK, size), top)
     ]
+    return Proven(tool.identity(), origin_of(registry.find(MASK, struct_pages[0])), tuple(proofs))

@@ -12,13 +12,14 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from planted import plant
 
 from pagebench import core, names
 from pagebench.host import machine
 from pagebench.measure import schedule
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
 from pagebench.measure.verification import verify
-from pagebench.memmap import folios
+from pagebench.memmap import folios, layouts
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, groups, options, places
@@ -69,6 +70,17 @@ def tiny() -> Callable[..., groups.Plan]:
 
 
 @pytest.fixture
+def enough_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kernel comes, whatever this machine's limit is."""
+
+    def check(mappings: int) -> None:
+        real(mappings, plant(tmp_path, {"proc/sys/vm/max_map_count": "65530", "proc/self/maps": "a mapping"}))
+
+    real = layouts.check_map_count
+    monkeypatch.setattr(building, "check_map_count", check)
+
+
+@pytest.fixture
 def movable() -> Callable[[groups.Plan], dict[str, bool]]:
     """Of every loop of a plan: that it may be copied."""
 
@@ -96,10 +108,10 @@ def place() -> Iterator[Callable[..., Placement]]:
             folio_map = pattern.folio_map(group.order, group.footprint_bytes, struct_page_bytes)
             regions = {}
             for at in places.places_of(group):
-                if at[1] != "memfd":
-                    size = folios.reserved_bytes(folio_map.bytes, at[1])
-                    alignment = max(names.BACKING_BYTES[at[1]], folio_map.alignment)
-                    regions[at] = stack.enter_context(core.Reservation(size, alignment, at[1]))
+                if not names.BACKINGS[at.backing].by_frame:
+                    size = folios.reserved_bytes(folio_map.bytes, at.backing)
+                    alignment = max(names.BACKINGS[at.backing].page_bytes, folio_map.alignment)
+                    regions[at] = stack.enter_context(core.Reservation(size, alignment, at.backing))
             memmaps = stack.enter_context(
                 GroupMemmaps(group, folio_map, regions, np.random.default_rng(seed))
             )

@@ -9,18 +9,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import summaries
 
-from pagebench import __version__, cli, commands
+from pagebench import __version__, cli, commands, names
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.measure import runner
+from pagebench.memmap import models
+from pagebench.plan import options
+from pagebench.plan.presets import PRESETS
+from pagebench.probes import PROBES
 from pagebench.results import result_file
+from pagebench.units import format_size
 
 pytestmark = pytest.mark.usefixtures("unpinned")
 
@@ -273,12 +278,69 @@ def test_a_file_cut_in_its_last_line_is_shown(place: Path, capsys: pytest.Captur
     assert finished["samplings"] == finished["planned"] - 1
 
 
-@pytest.mark.parametrize("command", ["run", "show", "plot", "asm", "list", "align"])
+@pytest.mark.parametrize("command", sorted(commands.COMMANDS))
 def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main((command, "--help"))
     assert ended.value.code == 0
     assert f"pagebench {command}" in capsys.readouterr().out
+
+
+TABLES: dict[tuple[str, str], Iterable[object]] = {
+    ("run", "--preset"): PRESETS,
+    ("run", "--contenders"): (*names.LAYOUTS, *names.BACKINGS),
+    ("run", "--footprints"): names.LEVELS,
+    ("run", "--patterns"): names.PATTERNS,
+    ("run", "--probes"): PROBES,
+    ("run", "--memory-model"): [model.name for model in models.MODELS],
+    ("run", "--struct-page"): names.BUILT_IN_STRUCT_PAGES,
+    ("run", "--rounds"): [options.DEFAULT_ROUNDS],
+    ("run", "--processes"): [options.DEFAULT_PROCESSES, options.QUICK_PROCESSES],
+    ("run", "--margin"): [options.DEFAULT_MARGIN_CYCLES],
+    ("asm", "--probe"): PROBES,
+    ("align", "--base-page"): [format_size(page.bytes) for page in models.BASE_PAGES],
+    ("align", "--struct-page"): names.BUILT_IN_STRUCT_PAGES,
+}
+
+
+@pytest.mark.parametrize(("command", "option"), TABLES)
+def test_help_of_an_option_names_all_that_it_takes(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main((command, "--help"))
+    _, _, after = capsys.readouterr().out.partition(f"\n  {option} ")
+    of_option = re.split(r"\n  -", after)[0]
+    words = re.findall(r"[\w.-]*\w", of_option)
+    assert {str(name) for name in TABLES[command, option]} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "row", "option"),
+    [
+        (names.LAYOUTS, "dax", names.Layout("a test", "last-kept", 2), "--contenders"),
+        (names.PATTERNS, "every-other", names.PatternRow("a test"), "--patterns"),
+        (PRESETS, "mine", PRESETS["series"], "--preset"),
+    ],
+)
+def test_what_is_added_to_a_table_is_in_the_help(
+    table: dict[str, object],
+    name: str,
+    row: object,
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(table, name, row)
+    test_help_of_an_option_names_all_that_it_takes("run", option, capsys)
+
+
+def test_help_needs_nothing_heavy() -> None:
+    heavy = ("numpy", "matplotlib", "rich", "capstone", "pagebench.core", "pagebench._core")
+    code = (
+        f"import sys, pagebench.cli; pagebench.cli.parser(); sys.exit(any(m in sys.modules for m in {heavy}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_help_and_version_of_a_process() -> None:

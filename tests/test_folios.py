@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
-from pagebench.memmap.folios import MAX_FOLIO_ORDER, FolioMap
+from pagebench.memmap.folios import FolioMap
+from pagebench.names import MAX_FOLIO_ORDER
 from pagebench.units import GIB, MIB
 
 SIZES = (56, 64, 96)
@@ -138,9 +139,9 @@ def test_uniform_beyond_reach_is_refused_before_it_is_made(order: int) -> None:
         FolioMap.uniform(order, 10**30)
 
 
-@given(st.integers(1, 1 << 40), st.sampled_from(sorted(names.BACKING_BYTES)))
+@given(st.integers(1, 1 << 40), st.sampled_from(sorted(names.BACKINGS)))
 def test_reserved_is_the_fewest_whole_pages_of_the_backing(needed: int, backing: str) -> None:
-    page = names.BACKING_BYTES[backing]
+    page = names.BACKINGS[backing].page_bytes
     reserved = folios.reserved_bytes(needed, backing)
     assert reserved % page == 0
     assert needed <= reserved < needed + page

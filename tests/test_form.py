@@ -16,7 +16,6 @@ from pagebench import core
 from pagebench.code import form
 from pagebench.errors import PagebenchError
 from pagebench.names import BUILT_IN_STRUCT_PAGES
-from pagebench.report import listing as report
 from pagebench.variants import compiler
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
@@ -442,47 +441,3 @@ def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> N
             check_variant(source.stem, struct_page_bytes, listing)
             shapes.setdefault(probe_name, set()).add(form.harness_shape(listing))
     assert [len(shape) for shape in shapes.values()] == [1] * len(PROBES), shapes
-
-
-def test_render() -> None:
-    # As LOOP, with: mov rdx, [rax+8]; test dl, 1; jne 1f; 0: ...; ret; 1: lea rax, [rdx-1]; jmp 0
-    code = "8b06 488d04c7 488b5008 f6c201 750c 4883c604 4839f2 75e8 c3 cccc 488d42ff ebee"
-    one = probe(code, (6, 15))
-    variant = core.Variant(
-        name="pointer",
-        commit="1d798ca3f164",
-        subject="mm: make compound_head() r\u00f6bust, and say so at such a length that it is wrapped",
-        version="v4.4 ... v7.0",
-        struct_page_bytes=64,
-        mapcount_at=48,
-        refcount_at=52,
-        probes={"lookup": one},
-        cdata=None,
-    )
-    text = report.render(variant, "lookup", form.analyse(one, "x86_64"))
-    assert text == EXPECTED
-    assert text.isascii() and max(map(len, text.splitlines())) <= 75
-
-
-EXPECTED = """\
-pointer, struct page of 64 bytes: 1d798ca3f164 ("mm: make compound_head()
-  r?bust, and say so at such a length that it is wrapped"), v4.4 ... v7.0
-probe lookup, form branch: 5 instructions, 15 bytes of the variant's own;
-  loop of 10 instructions
-
-    0   mov      eax, dword ptr [rsi]
-    2   lea      rax, [rdi + rax*8]
-    6 | mov      rdx, qword ptr [rax + 8]
-    a > test     dl, 1
-    d > jne      0x1b
-    f   add      rsi, 4
-   13   cmp      rdx, rsi
-   16   jne      0
-   18   ret
-   19   int3
-   1a   int3
-   1b | lea      rax, [rdx - 1]
-   1f | jmp      0xf
-
-| the variant's own   > its tail test and what consumes it
-"""

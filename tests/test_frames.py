@@ -17,7 +17,6 @@ from pagebench.errors import PagebenchError
 from pagebench.measure import verification
 from pagebench.measure.verification import expected_addresses
 from pagebench.memmap.folios import FolioMap
-from pagebench.memmap.layouts import exists_at
 from pagebench.memmap.memmaps import PlainMemmap
 from pagebench.plan import places
 from pagebench.plan.groups import Cell, Contender, Group
@@ -84,7 +83,7 @@ def test_every_probe_does_what_its_model_says(place: Place, probe: str, order: i
     [("hvo", {"fakehead"}), ("hvo-shared", {"mask", "mask-branch", "mask-select", "branchless", "control"})],
 )
 def test_layouts_are_judged_by_lookups(place: Place, layout: str, right: set[str]) -> None:
-    assert exists_at(layout, 9, 64)
+    assert names.LAYOUTS[layout].exists_at(9, 64)
     found = set()
     for name in NAMES:
         if name == names.IDENTITY:
@@ -234,8 +233,10 @@ def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
         ranges[at] = (p.base, p.base + size)
         inside = [
             region
-            for (_, backing, _), region in placement.regions.items()
-            if region.base <= p.base and p.base + size <= region.base + region.size and backing == at[1]
+            for place, region in placement.regions.items()
+            if region.base <= p.base
+            and p.base + size <= region.base + region.size
+            and place.backing == at.backing
         ]
         assert len(inside) == 1
     assert set(ranges) == set(places.places_of(group))

@@ -1,9 +1,8 @@
-"""What a plan is made of: contenders, levels, places, and JSON that says all of it."""
+"""What a plan is made of: contenders, levels, groups, and JSON that says all of it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.memmap import folios
-from pagebench.plan import places
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
 from pagebench.units import GIB, KIB, MIB
 from pagebench.variants import loaded
@@ -69,6 +66,15 @@ def test_json_of_something_else_is_refused(spoil: str) -> None:
             msgspec.convert(bad, Plan)
 
 
+@pytest.mark.parametrize("changes", [{"layout": "hvo-next"}, {"backing": "1g"}])
+def test_layouts_and_backings_that_are_not_known_are_refused(changes: dict[str, str]) -> None:
+    """A file of a later version is not read as if it were of some layout that there is."""
+    data = msgspec.json.decode(msgspec.json.encode(summaries.plan_of([summaries.group_of(["pointer"])])))
+    data["groups"][0]["cells"][0]["contender"].update(changes)
+    with pytest.raises(msgspec.ValidationError, match=r"unknown layout or backing: .*(hvo-next|1g)"):
+        msgspec.convert(data, Plan)
+
+
 def test_a_plan_counts_its_cells_and_names_its_variants() -> None:
     made = summaries.plan_of(
         [
@@ -120,64 +126,3 @@ def test_what_a_contender_leaves_out() -> None:
 def test_what_is_no_contender_is_refused(text: str, why: str) -> None:
     with pytest.raises(PagebenchError, match=why):
         Contender.parse(text)
-
-
-MIXED = tuple(
-    Cell(Contender(name, layout, backing), role, encoding)
-    for name, layout, backing, role, encoding in (
-        ("pointer", "plain", "2m", "contender", 0),
-        ("mask", "plain", "4k", "contender", 1),
-        ("fakehead", "hvo", "memfd", "contender", 0),
-        ("pointer", "plain", "2m", "aa", 0),
-    )
-)
-
-
-def test_shared_frames_are_one_memmap_for_all_of_a_layout_and_backing() -> None:
-    group = Group(9, 64 * KIB, "random", "chain", "l2", True, MIXED)
-    assert places.places_of(group) == [("hvo", "memfd", "0"), ("plain", "2m", "0"), ("plain", "4k", "0")]
-
-
-def test_otherwise_each_encoding_and_the_aa_copy_have_their_own() -> None:
-    group = Group(9, 64 * KIB, "random", "chain", "l2", False, MIXED)
-    assert places.places_of(group) == [
-        ("hvo", "memfd", "0"),
-        ("plain", "2m", "0"),
-        ("plain", "2m", "aa"),
-        ("plain", "4k", "1"),
-    ]
-
-
-def test_regions_are_as_large_as_the_largest_memmap_and_none_is_of_a_memfd() -> None:
-    groups_ = [
-        Group(2, 5000, "random", "chain", "l1", True, MIXED),
-        Group(9, 96 * KIB, "random", "chain", "l2", False, MIXED),
-        Group(2, 9000, "random", "chain", "l1", True, MIXED),
-        Group(2, 5000, "random", "chain", "l1", True, MIXED),
-    ]
-    made = summaries.plan_of(groups_)
-    assert places.region_sizes(made) == {
-        ("plain", "2m", "0"): 2 * MIB,
-        ("plain", "4k", "0"): 3 * 4096,
-        ("plain", "2m", "aa"): 2 * MIB,
-        ("plain", "4k", "1"): 96 * KIB,
-    }
-    modelled = dataclasses.replace(made, memory_model="sparsemem")
-    assert places.region_sizes(modelled) == {}  # placed by its model, group by group
-
-
-def test_frames_and_mappings_of_a_memfd_are_counted() -> None:
-    group = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED)
-    made = summaries.plan_of([group])
-    folios, pages = 3, 8
-    assert places.mapped_frames(made, group) == (folios, folios * pages)
-    plain = Group(9, 96 * KIB, "random", "chain", "l2", True, MIXED[:2])
-    assert places.mapped_frames(made, plain) == (0, 0)
-
-
-@pytest.mark.parametrize("pattern", ["random", "slab"])
-def test_the_memmap_of_a_group(pattern: str, tiny: Callable[..., Plan]) -> None:
-    made = tiny(orders=(3,), patterns=(pattern,), footprints=("40K",))
-    group = made.groups[0]
-    assert places.memmap_bytes(made, group) == places.folio_map(made, group).bytes == 40 * KIB
-    assert folios.reserved_bytes(40 * KIB, "2m") == places.region_sizes(made)["plain", "2m", "0"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from pagebench.errors import PagebenchError
 from pagebench.memmap import layouts, memmaps
 from pagebench.memmap.folios import FolioMap
 from pagebench.names import PAGE_SIZE
+from pagebench.plan.groups import Cell, Contender, Group, Plan
+from pagebench.units import KIB
 from pagebench.variants import registry
 
 ORDER = 9
@@ -122,10 +126,10 @@ def test_any_mix_of_folios_serves(folio_map: FolioMap, which: tuple[str, str]) -
     name, variant = which
     with memmaps.MappedMemmap(name, folio_map) as mapped:
         assert wrong(variant, mapped).wrong == 0
-        treated = folio_map.optimised & (folio_map.orders >= 7)
-        saved = int(((1 << folio_map.orders[treated]) // 64 - 1).sum())
+        optimised = folio_map.optimised & (folio_map.orders >= 7)
+        saved = int(((1 << folio_map.orders[optimised]) // 64 - 1).sum())
         pages = -(-folio_map.bytes // PAGE_SIZE)
-        shared = len(set(folio_map.orders[treated])) if name == "hvo-shared" else 0
+        shared = len(set(folio_map.orders[optimised])) if name == "hvo-shared" else 0
         assert int(mapped.map.frames.max()) + 1 == pages - saved + shared
         assert int((~mapped.map.writable).sum()) == saved
 
@@ -156,14 +160,14 @@ def test_too_many_mappings_are_refused_with_both_numbers(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("size", [56, 96])
-def test_only_powers_of_two_are_treated(size: int) -> None:
-    assert not layouts.exists_at("hvo", 18, size)
+def test_only_powers_of_two_are_optimized(size: int) -> None:
+    assert not names.LAYOUTS["hvo"].exists_at(18, size)
     assert layouts.frame_map("hvo", FolioMap.uniform(ORDER, 1, size)).writable.all()
 
 
 def test_order_6_is_one_page_and_stays() -> None:
-    assert [layouts.exists_at("hvo", order, 64) for order in (6, 7)] == [False, True]
-    assert layouts.exists_at("plain", 0, 64)
+    assert [names.LAYOUTS["hvo"].exists_at(order, 64) for order in (6, 7)] == [False, True]
+    assert names.LAYOUTS["plain"].exists_at(0, 64)
 
 
 def held() -> tuple[int, int]:
@@ -178,3 +182,59 @@ def test_closing_gives_everything_back() -> None:
     mapped.close()
     mapped.close()
     assert held() == before
+
+
+# What device DAX makes of a memmap (VMEMMAP_RESERVE_NR): the head's page and the first of tails stay.
+DAX = names.Layout("device DAX: each folio's second frame again, read-only", "last-kept", 2)
+
+
+def test_a_layout_is_one_row(
+    monkeypatch: pytest.MonkeyPatch, place: Callable[..., Any], tiny: Callable[..., Plan]
+) -> None:
+    """It is parsed, planned, counted, mapped and verified."""
+    monkeypatch.setitem(names.LAYOUTS, "dax", DAX)  # type: ignore[arg-type]
+    contender = Contender.parse("branchless@dax")
+    assert (contender.backing, str(contender)) == ("memfd", "branchless@dax")
+    with pytest.raises(PagebenchError, match="leave the backing out"):
+        Contender.parse("branchless@dax:4k")
+    asked = {
+        "contenders": ("branchless", "branchless@dax"),
+        "probes": ("chain", "prep"),
+        "patterns": ("heads",),
+    }
+    planned = {
+        (group.order, group.probe)
+        for group in tiny(orders=(7, 8), footprints=("64K",), **asked).groups
+        if contender in [cell.contender for cell in group.cells]
+    }
+    assert planned == {(8, "chain")}  # order 7 keeps both of its pages; tails may not be written
+    folio_map = FolioMap.uniform(ORDER, 4 * (64 << ORDER))
+    frames = layouts.frame_map("dax", folio_map).frames.reshape(4, PAGES)
+    assert (frames[:, 2:] == frames[:, 1:2]).all()
+    assert len(np.unique(frames)) == 2 * 4
+    cells = (Cell(contender, "contender", 0), Cell(contender, "aa", 0))
+    placement = place(Group(ORDER, 64 * KIB, "random", "chain", "l2", True, cells))
+    assert [at.layout for at in placement.memmaps._memmaps] == ["dax"]
+    placement.verify()
+    with memmaps.MappedMemmap("dax", folio_map) as mapped:
+        # No fake heads: behind the kept pages are tails alone.
+        assert {
+            name: wrong(name, mapped).wrong for name in ("pointer", "fakehead", "mask", "branchless")
+        } == dict.fromkeys(("pointer", "fakehead", "mask", "branchless"), 0)
+        with pytest.raises(OSError, match="read-only"):
+            core.try_write(mapped.base + 2 * PAGE_SIZE)
+        core.try_write(mapped.base + PAGE_SIZE)
+
+
+def test_a_layout_that_nothing_can_map_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    half_added = names.Layout("each folio's last frame again", "last", 1)  # type: ignore[arg-type]
+    monkeypatch.setitem(names.LAYOUTS, "half-added", half_added)  # type: ignore[arg-type]
+    folio_map = FolioMap.uniform(ORDER, 64 << ORDER)
+    with pytest.raises(PagebenchError, match="half-added maps pages from 'last': known: last-kept, shared"):
+        layouts.frame_map("half-added", folio_map)
+    with pytest.raises(PagebenchError, match="unknown layout 'hvo-share': did you mean 'hvo-shared'"):
+        layouts.frame_map("hvo-share", folio_map)
+
+
+def test_every_layout_can_be_mapped() -> None:
+    assert {row.rest for row in names.LAYOUTS.values() if row.aliased} == set(layouts.ALIASES)

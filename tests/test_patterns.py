@@ -6,9 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pagebench.errors import PagebenchError
+from pagebench.memmap import patterns
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern, candidates, draw, touched_bytes
-from pagebench.names import PATTERNS
+from pagebench.names import PATTERNS, PatternRow
 from pagebench.units import KIB, MIB
 
 SIZES = (56, 64, 96)
@@ -255,3 +256,13 @@ def test_a_mixed_pattern_always_says_its_share() -> None:
 def test_what_is_no_pattern_is_refused(text: str, why: str) -> None:
     with pytest.raises(PagebenchError, match=why):
         Pattern.parse(text)
+
+
+def test_a_pattern_that_nothing_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(patterns.DRAWN) == set(PATTERNS)
+    monkeypatch.setitem(PATTERNS, "every-other", PatternRow("half added"))  # type: ignore[arg-type]
+    half_added, folio_map = Pattern.parse("every-other"), FolioMap.uniform(2, 16 * KIB)
+    with pytest.raises(
+        PagebenchError, match="no pfns can be drawn for the pattern every-other: known: random"
+    ):
+        draw(half_added, folio_map, 16 * KIB, 8, np.random.default_rng(0))

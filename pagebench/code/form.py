@@ -12,54 +12,12 @@ import platform
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from pagebench import core
 from pagebench.code.disassembly import JUMPS_IF, REGISTER, WIDE, Op, decode, parse_number, registers
+from pagebench.code.listing import Form, Instruction, Listing
 from pagebench.errors import PagebenchError
-
-Form = Literal["branch", "select", "arith", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One instruction of a probe; jumps name their target by its offset.
-
-    ``offset`` and ``size`` are in bytes.  ``tail_test`` is set for the test of
-    bit 0 of the word and for the instruction that consumes it, ``loop_control``
-    for what steps, compares or tests the loop's index.
-    """
-
-    offset: int
-    size: int
-    mnemonic: str
-    operands: str
-    in_variant: bool
-    tail_test: bool
-    loop_control: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A probe's machine code, taken apart.
-
-    ``variant_bytes`` and ``bytes`` are the sizes of the variant's own
-    instructions and of the whole probe; ``loop_instructions`` counts the loop
-    with the variant in it.  ``harness`` is the loop without the variant, in the
-    order of execution from the variant's end round to its beginning.
-    ``immovable`` is empty where the code may be copied to another address, and
-    says why it may not otherwise.
-    """
-
-    instructions: tuple[Instruction, ...]
-    form: Form
-    variant_instructions: int
-    variant_bytes: int
-    loop_instructions: int
-    bytes: int
-    harness: tuple[Instruction, ...]
-    immovable: str
 
 
 def _reach(ops: Mapping[int, Op], starts: Iterable[int], among: Collection[int]) -> dict[int, Op]:

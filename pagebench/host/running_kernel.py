@@ -153,10 +153,10 @@ def _memory_model(
             return Finding(model, f"CONFIG_{model}={options[model]} in {config.how}")
     usage, node = structs["mem_section_usage"], structs["pglist_data"]
     if usage.value:  # in SPARSEMEM alone since v5.3, the member with VMEMMAP alone: <linux/mmzone.h>
-        map_found = usage.value.member("subsection_map")
-        what = "has" if map_found else "has no"
+        has_map = usage.value.member("subsection_map")
+        what = "has" if has_map else "has no"
         how = f"struct mem_section_usage {what} subsection_map in {usage.how}"
-        return Finding("SPARSEMEM_VMEMMAP" if map_found else "SPARSEMEM", how)
+        return Finding("SPARSEMEM_VMEMMAP" if has_map else "SPARSEMEM", how)
     if node.value and node.value.member("node_mem_map"):
         return Finding("FLATMEM", f"struct pglist_data has node_mem_map in {node.how}")
     if _text(root, SYSCTL).value is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
+from pagebench import core, names
 from pagebench.core import Closing
 from pagebench.host import resources
 from pagebench.memmap import memmaps, models
@@ -55,18 +55,18 @@ class GroupMemmaps(Closing):
         self._stack = ExitStack()
         self._memmaps: dict[places.Place, Memmap] = {}
         needed = places.places_of(group)
-        for layout, backing, copy in needed:
-            if backing == "memfd":
-                mapped = self._stack.enter_context(MappedMemmap(layout, folio_map))
-                self._memmaps[layout, backing, copy] = mapped
+        for place in needed:
+            if names.BACKINGS[place.backing].by_frame:
+                self._memmaps[place] = self._stack.enter_context(MappedMemmap(place.layout, folio_map))
             elif memory_model is not None:
                 model = models.find(memory_model)
-                placed = self._stack.enter_context(memmaps.place(model, folio_map, backing=backing))
-                self._memmaps[layout, backing, copy] = placed
+                modelled = memmaps.place(model, folio_map, backing=place.backing)
+                self._memmaps[place] = self._stack.enter_context(modelled)
         reserved = [place for place in needed if place not in self._memmaps]
-        for backing in sorted({backing for _, backing, _ in reserved}):
-            mine = [place for place in reserved if place[1] == backing]
-            large = [r for (_, b, _), r in regions.items() if b == backing and r.size >= folio_map.bytes]
+        for backing in sorted({place.backing for place in reserved}):
+            mine = [place for place in reserved if place.backing == backing]
+            of_backing = [region for place, region in regions.items() if place.backing == backing]
+            large = [region for region in of_backing if region.size >= folio_map.bytes]
             for place, index in zip(mine, rng.permutation(len(large)), strict=False):
                 slots = (large[index].size - folio_map.bytes) // folio_map.alignment + 1
                 base = large[index].base + int(rng.integers(slots)) * folio_map.alignment

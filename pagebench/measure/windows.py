@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pagebench import names
 from pagebench.memmap import patterns
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.layouts import frame_map
@@ -42,6 +43,6 @@ class Windows:
         if head_too not in self._lines:
             self._lines[head_too] = patterns.touched_lines(self.folio_map, self.pfns, head_too)
         lines = self._lines[head_too]
-        if layout == "plain":
+        if not names.find_layout(layout).aliased:
             return len(lines) * patterns.LINE_BYTES
         return frame_map(layout, self.folio_map).touched_bytes(lines, patterns.LINE_BYTES)

@@ -79,7 +79,9 @@ class Worker:
         alignment = max(folios.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
         return {
             place: stack.enter_context(
-                core.Reservation(size, max(names.BACKING_BYTES[place[1]], alignment), place[1])
+                core.Reservation(
+                    size, max(names.BACKINGS[place.backing].page_bytes, alignment), place.backing
+                )
             )
             for place, size in sorted(sizes.items())
         }
@@ -163,7 +165,7 @@ class Worker:
         verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
         steal = machine.steal_ticks(self.plan.cpu)
         touched = {
-            place[0]: windows.touched_bytes(PROBES[group.probe].uses_head, place[0])
+            place.layout: windows.touched_bytes(PROBES[group.probe].uses_head, place.layout)
             for place in places.places_of(group)
         }
         backing = self._backing(group, memmaps)
@@ -189,13 +191,13 @@ class Worker:
         """Bytes by backing obtained, under each backing that was asked for."""
         by_backing: dict[str, dict[str, int]] = {}
         for place in places.places_of(group):
-            if place[1] == "memfd":
+            if names.BACKINGS[place.backing].by_frame:
                 obtained = {}
             elif place in self.obtained:
                 obtained = self.obtained[place]
             else:
                 obtained = memmaps.obtained(place)
-            counts = by_backing.setdefault(place[1], {})
+            counts = by_backing.setdefault(place.backing, {})
             for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
         return by_backing
@@ -203,7 +205,7 @@ class Worker:
 
 def memmap_key(group: groups.Group) -> tuple[Any, ...]:
     """Groups with the same key can be sampled over the same memmaps."""
-    return group.order, group.footprint_bytes, group.pattern == "slab"
+    return group.order, group.footprint_bytes, patterns.Pattern.parse(group.pattern).row.folios != "uniform"
 
 
 def group_order(groups: Sequence[groups.Group], wanted: Sequence[int], rng: np.random.Generator) -> list[int]:

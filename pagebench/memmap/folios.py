@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
+from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.names import BACKING_BYTES, MAX_FOLIO_ORDER, PAGE_SIZE
+from pagebench.names import MAX_FOLIO_ORDER, PAGE_SIZE
 from pagebench.units import format_size
 
 # What 32-bit offsets in units of 8 bytes reach.
@@ -29,7 +29,7 @@ class FolioMap:
     struct_page_bytes: int
     pfns: npt.NDArray[np.int64]
     orders: npt.NDArray[np.int64]
-    # Which folios HVO treats (hugetlb); the others keep a plain memmap.
+    # Which folios HVO optimizes (hugetlb); the others keep a plain memmap.
     optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
     # Where struct pages are, if not one behind the other: see pagebench.memmap.arrangement.
     arrangement: Callable[[npt.NDArray[np.int64]], core.Offsets] | None = None
@@ -141,7 +141,7 @@ def check_reach(size: int) -> None:
 
 def reserved_bytes(needed: int, backing: str) -> int:
     """A memmap's length, rounded up to whole pages of its backing."""
-    page = BACKING_BYTES[backing]
+    page = names.find_backing(backing).page_bytes
     return -(-needed // page) * page
 
 

@@ -1,33 +1,32 @@
 """Layouts: which page frames back the memmap.
 
-``hvo`` and ``hvo-shared`` are what the HugeTLB vmemmap optimization makes of
-it in v5.17 ... v7.0 and since v7.1: a folio whose memmap is
-two vmemmap pages or more keeps the first, and the rest is mapped read-only
-from the same frame again, or from one frame of tails for each order.
+Each is a row of names.LAYOUTS; here is how its frames are found.  ``hvo`` and ``hvo-shared`` are what the
+HugeTLB vmemmap optimization makes of a memmap in v5.17 ... v7.0 and since v7.1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.host.files import ROOT
 from pagebench.memmap.folios import FolioMap
 from pagebench.names import PAGE_SIZE
 
-
-def exists_at(layout: str, order: int, struct_page_bytes: int) -> bool:
-    """Whether a layout differs from ``plain`` for folios of this order.
-
-    HVO wants two vmemmap pages at least, and struct pages that fill pages.
-    """
-    power_of_two = struct_page_bytes & (struct_page_bytes - 1) == 0
-    return layout == "plain" or (power_of_two and struct_page_bytes << order >= 2 * PAGE_SIZE)
+Ints = npt.NDArray[np.int64]
+# The frame of the vmemmap pages behind the kept ones, for each folio of an order: given its last kept page's
+# frame and a frame that is free for this order.  By Layout.rest, for what is aliased.
+ALIASES: Mapping[str, Callable[[Ints, int], Ints]] = {
+    "last-kept": lambda last_kept, free: last_kept,
+    "shared": lambda last_kept, free: np.full_like(last_kept, free),
+}
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,19 @@ class FrameMap:
         return int(np.count_nonzero(seen)) * line_bytes
 
 
-def frame_map(layout: str, folio_map: FolioMap) -> FrameMap:
+def frame_map(name: str, folio_map: FolioMap) -> FrameMap:
     """The frames of a layout for these folios.
 
-    Only folios marked ``optimised`` whose memmap is two pages or more, and
-    starts at one, are treated; the others stay plain, as on a real machine.
+    Only folios marked ``optimised`` whose memmap is more pages than the layout keeps are optimized; the
+    others stay plain, as on a real machine.  Raises PagebenchError for a layout that is not known, or that
+    nothing here can map.
     """
-    size = folio_map.struct_page_bytes
+    layout = names.find_layout(name)
+    if layout.aliased and layout.rest not in ALIASES:
+        raise PagebenchError(
+            f"the layout {name} maps pages from {layout.rest!r}: known: {', '.join(ALIASES)}"
+        )
+    size, kept = folio_map.struct_page_bytes, layout.kept_pages
     pages = -(-folio_map.bytes // PAGE_SIZE)
     frames = np.arange(pages, dtype=np.int64)
     writable = np.ones(pages, np.bool_)
@@ -73,19 +78,17 @@ def frame_map(layout: str, folio_map: FolioMap) -> FrameMap:
     tails: list[tuple[int, int, int]] = []
     for order in np.unique(folio_map.orders):
         mine = (folio_map.orders == order) & folio_map.optimised
-        if layout == "plain" or not exists_at(layout, int(order), size) or not mine.any():
+        if not layout.aliased or not layout.exists_at(int(order), size) or not mine.any():
             continue
         first = folio_map.pfns[mine] * size // PAGE_SIZE
-        count = (size << int(order)) // PAGE_SIZE
-        rest = first[:, None] + np.arange(1, count)
+        rest = first[:, None] + np.arange(kept, (size << int(order)) // PAGE_SIZE)
+        free = pages + len(tails)
+        alias = ALIASES[layout.rest](first + kept - 1, free)
+        frames[rest] = alias[:, None]
         writable[rest] = False
-        folios["pages"][mine] = PAGE_SIZE // size
-        if layout == "hvo":
-            frames[rest] = first[:, None]
-        else:
-            shared = pages + len(tails)
-            frames[rest] = shared
-            tails.append((shared, int(order), int(first[0]) * PAGE_SIZE))
+        folios["pages"][mine] = kept * PAGE_SIZE // size
+        if free in alias:
+            tails.append((free, int(order), int(first[0]) * PAGE_SIZE))
     used, dense = np.unique(frames, return_inverse=True)
     return FrameMap(
         frames=dense.astype(np.uint32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,24 +10,23 @@ import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.memmap.folios import FolioMap, uniform_bytes
-from pagebench.names import PAGE_SIZE, PATTERNS, nearest
+from pagebench.names import PAGE_SIZE, PATTERNS, PatternRow, nearest
 
 LINE_BYTES = 64
 # Offsets in any struct page: compound_head or compound_info, flags, _refcount.
 WORD_BYTES_IN = 8
 HEAD_BYTES_IN = (0, 52)
 
-SLAB_ORDER = 3
 # Sixteen pages with slabs of each order, (pfn, order), again and again.
 SLABS = ((0, 3), (8, 2), (12, 1), (14, 0), (15, 0))
 SLAB_PAGES = 16
-# Folios of this order and more start a page of the memmap (64-byte struct page).
-PAGE_ORDER = 6
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern by name; ``share`` of heads is for ``mixed`` alone."""
+    """A pattern by name; ``share`` of heads is for those that take one."""
 
     name: str
     share: float = 0.5
@@ -43,26 +43,27 @@ class Pattern:
             value = float(share)
         except ValueError:
             value = -1
-        if name != "mixed" or not 0 < value < 1:
+        if not PATTERNS[name].takes_share or not 0 < value < 1:
             raise PagebenchError(
                 f"{text!r}: only mixed takes a share of heads, between 0 and 1, as in mixed:0.25"
             )
         return cls(name, value)
 
     def __str__(self) -> str:
-        return f"mixed:{self.share!r}" if self.name == "mixed" else self.name
+        return f"{self.name}:{self.share!r}" if self.row.takes_share else self.name
+
+    @property
+    def row(self) -> PatternRow:
+        """What is true of it whatever its share."""
+        return PATTERNS[self.name]
 
     def exists_at(self, order: int) -> bool:
         """Whether folios of this order have what the pattern looks up."""
-        if self.name == "slab":
-            return order == SLAB_ORDER
-        if self.name == "heads-unaligned":
-            return order < PAGE_ORDER
-        return order > 0 or self.name not in ("tails", "mixed", "zap")
+        return order in self.row.orders
 
     def folio_map(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> FolioMap:
-        """The folios under the pattern: of one order, but for ``slab``."""
-        if self.name != "slab":
+        """The folios under the pattern: of one order, or slabs of several."""
+        if self.row.folios == "uniform":
             return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
         slabs = np.array(SLABS)
         pages = self.memmap_bytes(order, footprint_bytes, struct_page_bytes) // struct_page_bytes
@@ -71,11 +72,11 @@ class Pattern:
 
     def memmap_bytes(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> int:
         """Bytes of folio_map()'s memmap, without making it."""
-        unit = SLAB_PAGES.bit_length() - 1 if self.name == "slab" else order
+        unit = order if self.row.folios == "uniform" else SLAB_PAGES.bit_length() - 1
         return uniform_bytes(unit, footprint_bytes, struct_page_bytes)
 
 
-def candidates(folio_map: FolioMap, footprint_bytes: int) -> npt.NDArray[np.int64]:
+def candidates(folio_map: FolioMap, footprint_bytes: int) -> Ints:
     """The pfns that a pattern keeps to, ascending.
 
     All pages, or, of a folio whose memmap is larger than the footprint, the
@@ -93,38 +94,30 @@ def candidates(folio_map: FolioMap, footprint_bytes: int) -> npt.NDArray[np.int6
 
 def draw(
     pattern: Pattern, folio_map: FolioMap, footprint_bytes: int, lookups: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+) -> Ints:
     """``lookups`` pfns, int64, drawn as the pattern says.
 
-    Raises PagebenchError where the memmap has no such pages.
+    Raises PagebenchError where the memmap has no such pages, and for a pattern that nothing here draws.
     """
-    pfns = candidates(folio_map, footprint_bytes)
-    if pattern.name in ("random", "slab"):
-        return _any_of(pfns, lookups, rng)
-    if pattern.name == "scan":
-        start = int(rng.integers(len(pfns)))
-        return np.resize(np.roll(pfns, -start), lookups)
-    if pattern.name == "zap":
-        return _folio_by_folio(folio_map, pfns, lookups, rng)
-    is_head = folio_map.heads_of(pfns) == pfns
-    heads, tails = pfns[is_head], pfns[~is_head]
-    if pattern.name.startswith("heads"):
-        aligned = heads * folio_map.struct_page_bytes % PAGE_SIZE == 0
-        kinds = {"heads": heads, "heads-aligned": heads[aligned], "heads-unaligned": heads[~aligned]}
-        if not len(kinds[pattern.name]):
-            raise PagebenchError(f"no page is of the pattern {pattern}: give other orders or footprints")
-        return _any_of(kinds[pattern.name], lookups, rng)
-    if not len(tails):
-        raise PagebenchError(f"the pattern {pattern} needs tail pages: give an order above 0")
-    if pattern.name == "tails":
-        return _any_of(tails, lookups, rng)
-    chosen = rng.random(lookups, np.float32) < pattern.share
-    return np.where(chosen, _any_of(heads, lookups, rng), _any_of(tails, lookups, rng))
+    if pattern.name not in DRAWN:
+        raise PagebenchError(f"no pfns can be drawn for the pattern {pattern}: known: {', '.join(DRAWN)}")
+    return DRAWN[pattern.name](pattern, folio_map, candidates(folio_map, footprint_bytes), lookups, rng)
+
+
+def _random(
+    pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator
+) -> Ints:
+    return _any_of(pfns, lookups, rng)
+
+
+def _scan(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
+    start = int(rng.integers(len(pfns)))
+    return np.resize(np.roll(pfns, -start), lookups)
 
 
 def _folio_by_folio(
-    folio_map: FolioMap, pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+    pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator
+) -> Ints:
     """Each folio's candidates in order, folios in random order, again and again."""
     folio = np.searchsorted(folio_map.pfns, pfns, side="right") - 1
     passes = -(-lookups // len(pfns))
@@ -134,19 +127,72 @@ def _folio_by_folio(
     return np.concatenate(drawn)[:lookups]
 
 
-def _any_of(pfns: npt.NDArray[np.int64], lookups: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _heads(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
+    heads = pfns[folio_map.heads_of(pfns) == pfns]
+    return _any_of(_some(pattern, heads), lookups, rng)
+
+
+def _heads_by_alignment(aligned: bool) -> Draw:
+    def draw_heads(
+        pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator
+    ) -> Ints:
+        heads = pfns[folio_map.heads_of(pfns) == pfns]
+        starts_page = heads * folio_map.struct_page_bytes % PAGE_SIZE == 0
+        return _any_of(_some(pattern, heads[starts_page == aligned]), lookups, rng)
+
+    return draw_heads
+
+
+def _tails(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
+    return _any_of(_tails_among(pattern, folio_map, pfns), lookups, rng)
+
+
+def _mixed(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
+    heads, tails = pfns[folio_map.heads_of(pfns) == pfns], _tails_among(pattern, folio_map, pfns)
+    chosen = rng.random(lookups, np.float32) < pattern.share
+    return np.where(chosen, _any_of(heads, lookups, rng), _any_of(tails, lookups, rng))
+
+
+Draw = Callable[[Pattern, FolioMap, Ints, int, np.random.Generator], Ints]
+DRAWN: Mapping[str, Draw] = {
+    "random": _random,
+    "heads": _heads,
+    "tails": _tails,
+    "mixed": _mixed,
+    "scan": _scan,
+    "zap": _folio_by_folio,
+    "slab": _random,
+    "heads-aligned": _heads_by_alignment(True),
+    "heads-unaligned": _heads_by_alignment(False),
+}
+
+
+def _some(pattern: Pattern, pfns: Ints) -> Ints:
+    if not len(pfns):
+        raise PagebenchError(f"no page is of the pattern {pattern}: give other orders or footprints")
+    return pfns
+
+
+def _tails_among(pattern: Pattern, folio_map: FolioMap, pfns: Ints) -> Ints:
+    tails: Ints = pfns[folio_map.heads_of(pfns) != pfns]
+    if not len(tails):
+        raise PagebenchError(f"the pattern {pattern} needs tail pages: give an order above 0")
+    return tails
+
+
+def _any_of(pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
     index = rng.integers(0, len(pfns), lookups, np.uint32)
     if len(pfns) == pfns[-1] - pfns[0] + 1:  # without holes: no look-up needed
         return np.asarray(index + pfns[0], np.int64)
     return np.asarray(pfns[index], np.int64)
 
 
-def touched_bytes(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bool) -> int:
+def touched_bytes(folio_map: FolioMap, pfns: Ints, head_too: bool) -> int:
     """Bytes in the distinct cache lines of struct pages that lookups touch."""
     return len(touched_lines(folio_map, pfns, head_too)) * LINE_BYTES
 
 
-def touched_lines(folio_map: FolioMap, pfns: npt.NDArray[np.int64], head_too: bool) -> npt.NDArray[np.int64]:
+def touched_lines(folio_map: FolioMap, pfns: Ints, head_too: bool) -> Ints:
     """The distinct cache lines of the memmap that lookups touch, by address.
 
     The line of each page's own word and, with ``head_too`` (probes that go on

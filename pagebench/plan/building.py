@@ -11,9 +11,9 @@ from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import models
 from pagebench.memmap.folios import check_fits, check_reach
-from pagebench.memmap.layouts import check_map_count, exists_at
+from pagebench.memmap.layouts import check_map_count
 from pagebench.memmap.patterns import Pattern
-from pagebench.names import MAX_FOLIO_ORDER, PAGE_SIZE
+from pagebench.names import MAX_FOLIO_ORDER, ORDERS, PAGE_SIZE
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
@@ -30,7 +30,7 @@ WORKER_BYTES_PER_PAGE = 64
 
 def _check_axes(grid: Grid) -> None:
     for order in grid.orders:
-        if not 0 <= order <= MAX_FOLIO_ORDER:
+        if order not in ORDERS:
             raise PagebenchError(f"there is no order {order}: folios have orders from 0 to {MAX_FOLIO_ORDER}")
     for probe in grid.probes:
         if probe not in PROBES:
@@ -59,8 +59,9 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
 
     def harness(variant: str, role: Role, encoding_of: str) -> Cell:
         # On a plain memmap: the harness finds no heads, and may write anywhere.
-        backing = reference.backing if reference.layout == "plain" else "2m"
-        return Cell(Contender(variant, "plain", backing), role, numbers[encoding_of])
+        own = not names.LAYOUTS[reference.layout].aliased
+        backing = reference.backing if own else names.LAYOUTS[names.PLAIN].default_backing
+        return Cell(Contender(variant, names.PLAIN, backing), role, numbers[encoding_of])
 
     cells.append(harness(names.IDENTITY, "identity", reference.variant))
     if control:
@@ -75,15 +76,15 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
 
 def _present(contenders: Sequence[Contender], order: int, probe: str, options: Options) -> list[Contender]:
     """The contenders that have a cell at this order; none without the reference."""
-    found = [
+    # Aliased tails are read-only; and a model's memmap is one as its allocator gives it, before HVO.
+    own_frames = PROBES[probe].writes_tails or options.memory_model is not None
+    present = [
         contender
         for contender in contenders
-        if exists_at(contender.layout, order, options.struct_page_bytes)
-        and not (PROBES[probe].writes_tails and contender.layout != "plain")
-        # HVO treats a vmemmap; a model's memmap is one as its allocator gives it.
-        and (options.memory_model is None or contender.layout == "plain")
+        if (layout := names.LAYOUTS[contender.layout]).exists_at(order, options.struct_page_bytes)
+        and not (own_frames and layout.aliased)
     ]
-    return found if found and found[0] == contenders[0] else []
+    return present if present and present[0] == contenders[0] else []
 
 
 def build(options: Options, levels: Levels, l3_reported: int, available_bytes: int | None) -> Plan:

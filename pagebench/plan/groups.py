@@ -9,7 +9,7 @@ import msgspec
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.names import BACKING_BYTES, LAYOUTS, MAX_FOLIO_ORDER, Level
+from pagebench.names import MAX_FOLIO_ORDER, Level
 from pagebench.units import format_size
 from pagebench.variants import loaded
 
@@ -45,39 +45,38 @@ class Levels:
         return "dram"
 
 
-def default_backing(layout: str) -> str:
-    """As kernels map a vmemmap that HVO left alone; aliases need 4 KiB frames."""
-    return "2m" if layout == "plain" else "memfd"
-
-
 @dataclass(frozen=True, slots=True)
 class Contender:
     """variant@layout:backing"""
 
     variant: str
-    layout: str = "plain"
-    backing: str = "2m"
+    layout: str = names.PLAIN
+    backing: str = names.LAYOUTS[names.PLAIN].default_backing
+
+    def __post_init__(self) -> None:
+        """Refuse layouts and backings of a later version: they are not taken for any that there is."""
+        if self.layout not in names.LAYOUTS or self.backing not in names.BACKINGS:
+            raise ValueError(f"unknown layout or backing: {self.layout}:{self.backing}")
 
     @classmethod
     def parse(cls, text: str) -> Contender:
         """From ``mask``, ``mask@plain`` or ``mask@plain:4k``.  Raises PagebenchError."""
         variant, _, place = text.strip().partition("@")
         layout, _, backing = place.partition(":")
-        layout = layout or "plain"
-        contender = cls(variant, layout, backing or default_backing(layout))
-        if contender.layout not in LAYOUTS:
-            raise names.nearest(contender.layout, LAYOUTS, "layout")
-        if contender.backing not in BACKING_BYTES:
-            raise names.nearest(contender.backing, BACKING_BYTES, "backing")
-        if contender.layout != "plain" and contender.backing != "memfd":
+        layout = layout or names.PLAIN
+        row = names.find_layout(layout)
+        backing = backing or row.default_backing
+        if row.aliased and not names.find_backing(backing).by_frame:
             raise PagebenchError(
                 f"{text}: layouts with aliases are mapped from a memfd, leave the backing out"
             )
-        return contender
+        names.find_backing(backing)
+        return cls(variant, layout, backing)
 
     def __str__(self) -> str:
         place = f"{self.variant}@{self.layout}"
-        return place if self.backing == default_backing(self.layout) else f"{place}:{self.backing}"
+        default = names.find_layout(self.layout).default_backing
+        return place if self.backing == default else f"{place}:{self.backing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +144,9 @@ class Plan:
     def cell_count(self) -> int:
         """Cells in all groups together."""
         return sum(len(group.cells) for group in self.groups)
+
+
+def _known(contender: Contender) -> Contender:
+    if contender.layout not in names.LAYOUTS or contender.backing not in names.BACKINGS:
+        raise ValueError(f"unknown layout or backing: {contender.layout!r}, {contender.backing!r}")
+    return contender

@@ -23,6 +23,7 @@ from pagebench.variants import loaded
 DEFAULT_ROUNDS = 63
 DEFAULT_PROCESSES = 24
 QUICK_PROCESSES = 20
+DEFAULT_MARGIN_CYCLES = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Options:
     seed: int = 0
     cpu: int = 0
     struct_page_bytes: int = 64
-    margin_cycles: float = 0.25
+    margin_cycles: float = DEFAULT_MARGIN_CYCLES
 
     def prepared(self) -> Preset:
         """The preset that was named, or the default, quick or full run."""

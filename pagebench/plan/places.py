@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
+from pagebench import names
 from pagebench.memmap import arrangement, models
 from pagebench.memmap.folios import FolioMap, reserved_bytes
 from pagebench.memmap.layouts import frame_map
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan.groups import Cell, Group, Plan
 
-# Where a cell's memmap is: layout, backing, and which of several alike.
-Place = tuple[str, str, str]
+
+class Place(NamedTuple):
+    """Which memmap of a group a cell looks up in: ``copy`` tells those apart that are otherwise alike."""
+
+    layout: str
+    backing: str
+    copy: str
 
 
 def place_of(cell: Cell, shared: bool) -> Place:
@@ -20,8 +27,8 @@ def place_of(cell: Cell, shared: bool) -> Place:
     One for all of a layout and backing where frames are shared; otherwise one
     per encoding, "0", "1", …, and one for the A/A copy.
     """
-    role = "0" if shared else "aa" if cell.role == "aa" else str(cell.encoding)
-    return cell.contender.layout, cell.contender.backing, role
+    copy = "0" if shared else "aa" if cell.role == "aa" else str(cell.encoding)
+    return Place(cell.contender.layout, cell.contender.backing, copy)
 
 
 def places_of(group: Group) -> list[Place]:
@@ -37,11 +44,12 @@ def memmap_bytes(plan: Plan, group: Group) -> int:
 
 def folio_map(plan: Plan, group: Group) -> FolioMap:
     """The folios that a group's memmaps cover."""
-    found = Pattern.parse(group.pattern).folio_map(group.order, group.footprint_bytes, plan.struct_page_bytes)
+    pattern, size = Pattern.parse(group.pattern), plan.struct_page_bytes
+    in_a_row = pattern.folio_map(group.order, group.footprint_bytes, size)
     if plan.memory_model is None:
-        return found
-    arranged = arrangement.Arrangement(models.find(plan.memory_model), found, models.BASE_PAGES[0])
-    return dataclasses.replace(found, arrangement=arranged.page_offsets)
+        return in_a_row
+    arranged = arrangement.Arrangement(models.find(plan.memory_model), in_a_row, models.BASE_PAGES[0])
+    return dataclasses.replace(in_a_row, arrangement=arranged.page_offsets)
 
 
 def region_sizes(plan: Plan) -> dict[Place, int]:
@@ -50,16 +58,16 @@ def region_sizes(plan: Plan) -> dict[Place, int]:
     for group in plan.groups:
         needed = memmap_bytes(plan, group)
         for place in places_of(group):
-            if place[1] != "memfd" and plan.memory_model is None:
-                sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place[1]))
+            if not names.BACKINGS[place.backing].by_frame and plan.memory_model is None:
+                sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place.backing))
     return sizes
 
 
 def mapped_frames(plan: Plan, group: Group) -> tuple[int, int]:
     """Frames and mappings of a group's memmaps that are mapped from a memfd."""
     maps = [
-        frame_map(layout, folio_map(plan, group))
-        for layout, backing, _ in places_of(group)
-        if backing == "memfd"
+        frame_map(place.layout, folio_map(plan, group))
+        for place in places_of(group)
+        if names.BACKINGS[place.backing].by_frame
     ]
     return sum(int(m.frames.max()) + 1 for m in maps), sum(m.mappings for m in maps)

@@ -12,28 +12,36 @@ from dataclasses import dataclass
 from pagebench.names import KEY_SUFFIX
 
 SERIES, STATIC_KEY = "series", "static key"
+LEFT_ALONE = "pages that HVO left alone"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``after`` against ``before``, both contenders, for the ``pages`` that it concerns.
+    """``after`` against ``before``, both contenders, for the pages that it concerns.
 
+    ``which`` pages those are, and the ``condition`` under which, if there is one to be told apart by.
     ``family``: questions that are asked, and adjusted for being many, together.  ``key_on``: whether HVO's
     static key is on in a kernel whose lookup ``before`` is; ``tree``: of kernel trees, not textbook variants.
     """
 
     name: str
     family: str
-    pages: str
+    which: str
     before: str
     after: str
+    condition: str = ""
     key_on: bool = False
     tree: bool = False
 
+    @property
+    def pages(self) -> str:
+        """Which pages it concerns, and under which condition."""
+        return ", ".join(filter(None, (self.which, self.condition)))
+
 
 QUESTIONS = (
-    Question("key off", SERIES, "pages that HVO left alone, key off", "pointer-branch", "branchless"),
-    Question("key on", SERIES, "pages that HVO left alone, key on", "fakehead", "branchless", key_on=True),
+    Question("key off", SERIES, LEFT_ALONE, "pointer-branch", "branchless", "key off"),
+    Question("key on", SERIES, LEFT_ALONE, "fakehead", "branchless", "key on", key_on=True),
     Question(
         "hugetlb",
         SERIES,

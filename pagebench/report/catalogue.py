@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from pagebench import core, names
-from pagebench.code import form
-from pagebench.names import LAYOUTS
+from pagebench import names
+from pagebench.names import LAYOUTS, Origin
 from pagebench.plan.presets import PRESETS
 from pagebench.probes import PROBES
 
 
-def render() -> str:
+def render(variants: Iterable[tuple[Origin, str]]) -> str:
     """Variants with the forms their compiler gave them, layouts, patterns, probes."""
     lines = []
-    for variant in core.built_in_variants().values():
-        chain = form.analyse(variant.probes["chain"]).form
+    for variant, form in variants:
         origin = ", ".join(part for part in (variant.version, variant.commit) if part)
         lines.append(
-            f"  {variant.name:15} {chain:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
+            f"  {variant.name:15} {form:7} {variant.subject}" + (f"\n{'':26}{origin}" if origin else "")
         )
     sections: list[tuple[str, Mapping[str, str]]] = [
-        ("layouts", LAYOUTS),
-        ("patterns", names.PATTERNS),
+        ("layouts", {name: layout.meaning for name, layout in LAYOUTS.items()}),
+        ("patterns", {name: pattern.meaning for name, pattern in names.PATTERNS.items()}),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
     ]
