@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
+from pagebench import architecture, core
 from pagebench.code import form
 from pagebench.measure import sampling
 from pagebench.measure.windows import Windows
@@ -51,7 +51,8 @@ def place(
         return np.array([probe.run], np.uint64)
     stride = (len(probe.code) // LINE_BYTES + 2) * LINE_BYTES
     arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(copies * stride, "4k")))
-    starts = stride * np.arange(copies) + rng.integers(LINE_BYTES, size=copies)
+    step = architecture.find().instruction_alignment
+    starts = stride * np.arange(copies) + rng.integers(LINE_BYTES // step, size=copies) * step
     runs = [arena.copy(probe, int(start)) for start in starts]
     arena.seal()
     assert all(arena.holds(probe, run) for run in runs), "a copy differs from its original"

@@ -11,6 +11,7 @@
  *
  * It assumes no particular struct page: a kernel tree's comes the same way.
  */
+#include "arch.h"
 #include "pagebench.h"
 
 /* Tells the same variant over struct pages of several sizes apart. */
@@ -46,26 +47,6 @@
 			 ".long .Lpb_mark_%= - ., " #kind "\n\t" \
 			 ".popsection"                           \
 			 : "+r"(x))
-
-/*
- * A zero that depends on @x: and-immediate is one cycle and, unlike xor, no
- * core knows that its result is always the same.
- */
-#if defined(__x86_64__)
-#define PB_ZERO(x) __asm__ volatile("andq $0, %0" : "+r"(x) : : "cc")
-#elif defined(__aarch64__)
-#define PB_ZERO(x) __asm__ volatile("and %0, %0, xzr" : "+r"(x))
-#else
-#error "pagebench knows x86-64 and aarch64"
-#endif
-
-/* page_ref_inc(), page_ref_dec(): inline, fully ordered where the CPU is. */
-#if defined(__x86_64__)
-#define PB_ATOMIC_ADD(p, n) \
-	__asm__ volatile("lock addl %1, %0" : "+m"(*(p)) : "i"(n) : "cc")
-#else
-#define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
-#endif
 
 /* Has the CPU finish computing @x, and no more. */
 #define PB_USE(x) __asm__ volatile("" : : "r"(x))

@@ -574,13 +574,6 @@ static void test_damage(const struct pb_variant *variant)
 	free(memmap);
 }
 
-/* Anywhere on x86-64; an instruction of aarch64 starts at a multiple of 4. */
-#if defined(__x86_64__)
-#define CODE_STEP 1
-#else
-#define CODE_STEP 4
-#endif
-
 static void test_code(const struct pb_variant *variant)
 {
 	static const uint32_t places[] = { 0, 1, 3, 7, 17, 63, 64 };
@@ -602,7 +595,7 @@ static void test_code(const struct pb_variant *variant)
 			(const char *)probe->end - (const char *)probe->start;
 
 		used = (used + 63) / 64 * 64 +
-		       places[i / variant->probe_count] * CODE_STEP;
+		       places[i / variant->probe_count] * INSTRUCTION_ALIGNMENT;
 		CHECK(used + bytes < arena_bytes);
 		pb_code_copy(arena + used, probe);
 		at[i] = used;

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from pagebench import core, names
+from pagebench.architecture import ARCHITECTURES
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
 from pagebench.variants import cache, compiled, compiler, registry
@@ -430,7 +431,7 @@ class TestCompiler:
             compiled.built_in(72, name)
 
     def test_of_another_machine(self) -> None:
-        other = next((m for m in compiler.MACHINE if m != platform.machine()), "")
+        other = next(name for name in ARCHITECTURES if name != platform.machine())
         name = f"{other}-linux-gnu-gcc"
         if not shutil.which(name):
             pytest.skip(f"{name} is not installed")

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagebench import core
+from pagebench import architecture, core
 from pagebench.host import resources
 from pagebench.names import BUILT_IN_STRUCT_PAGES
 from pagebench.variants import compiler
@@ -122,6 +122,7 @@ class Drivers:
                 *self.STRICT,
                 "-g",
                 *flags,
+                f"-DINSTRUCTION_ALIGNMENT={architecture.find(target).instruction_alignment}",
                 f'-DPB_CFLAGS="{" ".join(variant_flags)}"',
                 '-DPB_BUILT_COMMIT=""',
                 f"-I{CSRC}",
@@ -275,7 +276,7 @@ def test_code_outside_an_arena(arena: core.CodeArena) -> None:
 
 
 def test_copies_are_the_code_and_find_the_same(arena: core.CodeArena) -> None:
-    step = {"x86_64": 1, "aarch64": 4}[platform.machine()]
+    step = architecture.find().instruction_alignment
     variant = core.built_in_variants()["pointer-branch"]
     probe = variant.probes["lookup"]
     runs = [arena.copy(probe, 1024 * i + i * step) for i in range(16)]

@@ -396,7 +396,7 @@ def test_code_that_depends_on_its_address_is_immovable(machine: str, code: str, 
     [
         (probe("9006", (0, 1)), "x86_64", "no x86_64 instruction begins at 0x1"),
         (probe("c390", (0, 1)), "x86_64", "never reaches its end at 0x1"),
-        (probe("c3", (0, 0)), "riscv64", "not riscv64"),
+        (probe("c3", (0, 0)), "riscv64", "not for riscv64"),
     ],
 )
 def test_what_cannot_be_read_is_an_error(one: core.Probe, machine: str, message: str) -> None:

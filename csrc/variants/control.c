@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "../arch.h"
 #include "../page.h"
 
 #define PB_ID	   control
@@ -6,12 +7,6 @@
 #define PB_COMMIT  ""
 #define PB_SUBJECT "positive control: branchless and one dependent add"
 #define PB_VERSION ""
-
-#if defined(__x86_64__)
-#define ADD(x, y) __asm__ volatile("add %1, %0" : "+r"(x) : "r"(y) : "cc")
-#else
-#define ADD(x, y) __asm__ volatile("add %0, %0, %1" : "+r"(x) : "r"(y))
-#endif
 
 /* One core cycle more than branchless, by construction. */
 static __always_inline const struct page *compound_head(const struct page *page)
@@ -27,7 +22,7 @@ static __always_inline const struct page *compound_head(const struct page *page)
 		head = info & 1 ? info - 1 : (unsigned long)page;
 	}
 	OPTIMIZER_HIDE_VAR(zero);
-	ADD(head, zero);
+	PB_ASM_ADD(PB_ADD, head, zero);
 	return (const struct page *)head;
 }
 

@@ -8,7 +8,6 @@ error, never a guess.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
@@ -236,7 +235,7 @@ def analyse(probe: core.Probe, machine: str | None = None) -> Listing:
     harness's: compilers schedule those across the marks.  Raises PagebenchError
     for code that cannot be followed.
     """
-    ops = decode(probe, machine or platform.machine())
+    ops = decode(probe, machine)
     begin, end = probe.variant_code
     region = _reach(ops, [begin], ops.keys() - {end})
     if begin != end and not any(end in op.successors for op in region.values()):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, names
+from pagebench import architecture, core, names
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
@@ -86,7 +86,7 @@ class Worker:
         self, movable: Mapping[str, bool], stack: ExitStack
     ) -> dict[Loop, npt.NDArray[np.uint64]]:
         """Where each loop may run: copies at drawn offsets, or the original."""
-        rng = self.rng("code")
+        rng, step = self.rng("code"), architecture.find().instruction_alignment
         loops = sorted(
             {
                 (cell.contender.variant, group.probe, cell.role == "aa")
@@ -99,11 +99,11 @@ class Worker:
         copies = [loop for loop in loops if movable[f"{loop[0]} {loop[1]}"] for _ in range(COPIES)]
         if not copies:
             return placed
-        # Neighbours are of different loops; each starts at any byte of a line.
+        # Neighbours are of different loops; each starts anywhere in a line that code may.
         starts = np.empty(len(copies), np.int64)
         used = 0
         for index in rng.permutation(len(copies)):
-            starts[index] = used + rng.integers(LINE_BYTES)
+            starts[index] = used + rng.integers(LINE_BYTES // step) * step
             end = int(starts[index]) + len(probes[copies[index]].code)
             used = -(-end // LINE_BYTES) * LINE_BYTES
         arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(used, "4k")))

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pagebench.architecture import ARCHITECTURES
 from pagebench.report.tables import (
     LEVELS,
     SIGNIFICANT,
@@ -25,9 +26,8 @@ from pagebench.report.tables import (
 from pagebench.units import format_size
 
 CLOCKS = {
-    ("counter", "x86_64"): "TSC",
-    ("counter", "aarch64"): "CNTVCT",
-    ("gettime", "x86_64"): "clock_gettime",
+    **{("counter", one.name): one.counter for one in ARCHITECTURES.values()},
+    **{("gettime", name): "clock_gettime" for name in ARCHITECTURES},
 }
 
 

@@ -7,7 +7,6 @@ imports nothing outside the standard library.  No shell sees a path.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pagebench import architecture
 from pagebench.errors import PagebenchError
 
 # What the kernel's Makefile sets and what changes code: no aliasing or
@@ -44,11 +44,6 @@ OPTIONAL = (
     "-falign-jumps=1",
     "-U_FORTIFY_SOURCE",
 )
-MACHINE = {
-    "x86_64": ("-m64", "-mno-sse", "-mno-mmx", "-mno-80387", "-mtune=generic", "-fcf-protection=none"),
-    "aarch64": ("-mgeneral-regs-only", "-mno-outline-atomics"),
-}
-
 
 # Looked for at run time, in this order, where neither --cc nor $CC names one.
 NAMES = ("cc", "gcc", "clang")
@@ -116,12 +111,9 @@ def variant_cflags(cc: Sequence[str], machine: str | None = None) -> list[str]:
     """The flags that this compiler compiles variants with.
 
     ``machine`` is a ``uname -m``; the running one by default.  Raises
-    CompilerError where pagebench has no probes for it.
+    PagebenchError where pagebench has no probes for it.
     """
-    machine = machine or platform.machine()
-    if machine not in MACHINE:
-        raise CompilerError(f"pagebench has probes for {' and '.join(MACHINE)}, not for {machine}")
-    flags = [*COMMON, *MACHINE[machine]]
+    flags = [*COMMON, *architecture.find(machine).variant_cflags]
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "empty.c")
         source.write_text("int empty;\n")
