@@ -6,7 +6,6 @@ import errno
 import os
 import platform
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compilers import skip_without
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,9 +148,7 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Drivers:
 
 @pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 def test_driver(build: Build, drivers: Drivers) -> None:
-    for program in (build.cc, *build.run_by[:1]):
-        if not shutil.which(program):
-            pytest.skip(f"no {program} here: apt-get install {build.packages}")
+    skip_without([build.cc], build.packages, build.run_by)
     done = subprocess.run(
         [*build.run_by, drivers.driver(build.cc, build.target, build.flags)],
         capture_output=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compilers import skip_without
 from elftools.elf.elffile import ELFFile
 
 from pagebench import core
@@ -33,12 +33,13 @@ PINNED = {
     "fakehead-select": "select",
 }
 
-# Name: how to call it, the machine it compiles for, what else has to be there.
+# Name: how to call it, the machine it compiles for, what Debian calls what it takes.
+CROSS_GCC = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 COMPILERS = {
     "clang": (["clang"], platform.machine(), "clang"),
-    "aarch64-linux-gnu-gcc": (["aarch64-linux-gnu-gcc"], "aarch64", "aarch64-linux-gnu-gcc"),
+    "aarch64-linux-gnu-gcc": (["aarch64-linux-gnu-gcc"], "aarch64", CROSS_GCC),
     # With the C library's headers of the other one.
-    "clang --target=aarch64": (["clang", "--target=aarch64-linux-gnu"], "aarch64", "aarch64-linux-gnu-gcc"),
+    "clang --target=aarch64": (["clang", "--target=aarch64-linux-gnu"], "aarch64", f"clang {CROSS_GCC}"),
 }
 
 RETURN = {"x86_64": "c3", "aarch64": "c0035fd6"}
@@ -426,10 +427,8 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES[:2])
 @pytest.mark.parametrize("name", COMPILERS)
 def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> None:
-    cc, machine, needs = COMPILERS[name]
-    for command in (cc[0], needs):
-        if shutil.which(command) is None:
-            pytest.skip(f"{command} is not installed")
+    cc, machine, packages = COMPILERS[name]
+    skip_without(cc, packages)
     flags = [*compiler.variant_cflags(cc, machine), f"-DPB_STRUCT_PAGE={struct_page_bytes}"]
     shapes: dict[str, set[tuple[str, ...]]] = {}
     for source in sorted((CSRC / "variants").glob("*.c")):
