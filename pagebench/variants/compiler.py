@@ -61,23 +61,21 @@ def find(cc: str | None = None) -> list[str]:
     """
     asked = cc or os.environ.get("CC", "").strip()
     if not asked:
-        found = next(filter(None, map(shutil.which, NAMES)), None)
-        if not found:
+        path = next(filter(None, map(shutil.which, NAMES)), None)
+        if not path:
             raise CompilerError(
                 f"there is no C compiler ({', '.join(NAMES)}): install gcc or clang, or name one with --cc"
             )
-        return [str(Path(found).absolute())]
+        return [str(Path(path).absolute())]
     try:
         words = [asked] if shutil.which(asked) else shlex.split(asked)
     except ValueError:
         words = []
-    found = shutil.which(words[0]) if words else None
-    if not found:
-        whence = "--cc" if cc else "$CC"
-        raise CompilerError(
-            f"there is no compiler {asked!r} ({whence}): install it or name another with --cc"
-        )
-    return [str(Path(found).absolute()), *words[1:]]
+    path = shutil.which(words[0]) if words else None
+    if not path:
+        by = "--cc" if cc else "$CC"
+        raise CompilerError(f"there is no compiler {asked!r} ({by}): install it or name another with --cc")
+    return [str(Path(path).absolute()), *words[1:]]
 
 
 def run(argv: Sequence[str | os.PathLike[str]]) -> subprocess.CompletedProcess[str]:

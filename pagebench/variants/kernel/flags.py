@@ -39,7 +39,7 @@ CONFIGURED = {
 
 def flags(arch: str, config: frozenset[str]) -> list[str]:
     """The flags for the directory under arch/ and the options that are =y; no compiler knows them all."""
-    found = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
+    words = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
     for option, adds in CONFIGURED.items():
-        found += adds.split() if option in config else []
-    return found if any(flag.startswith("-march=") for flag in found) else [*found, "-mtune=generic"]
+        words += adds.split() if option in config else []
+    return words if any(flag.startswith("-march=") for flag in words) else [*words, "-mtune=generic"]

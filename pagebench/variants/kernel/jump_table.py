@@ -42,8 +42,8 @@ class Image:
     def symbol(self, name: str) -> int | None:
         """Its address; None where it is neither defined nor named."""
         table = self._elf.get_section_by_name(".symtab")
-        found = table.get_symbol_by_name(name) if table else None
-        return int(found[0]["st_value"]) if found and found[0]["st_shndx"] != "SHN_UNDEF" else None
+        symbols = table.get_symbol_by_name(name) if table else None
+        return int(symbols[0]["st_value"]) if symbols and symbols[0]["st_shndx"] != "SHN_UNDEF" else None
 
     def undefined(self) -> list[str]:
         """The symbols that others have to define, sorted."""
@@ -61,11 +61,11 @@ class Image:
 
     def set_text(self, symbol: str, text: str) -> None:
         """Write another string there; the symbol's size has to hold it."""
-        found = self._elf.get_section_by_name(".symtab").get_symbol_by_name(symbol)[0]
+        entry = self._elf.get_section_by_name(".symtab").get_symbol_by_name(symbol)[0]
         encoded = text.encode() + b"\0"
-        if len(encoded) > found["st_size"]:
+        if len(encoded) > entry["st_size"]:
             raise ValueError(f"{text!r} does not fit {symbol}")
-        start = self._at(int(found["st_value"]), len(encoded))
+        start = self._at(int(entry["st_value"]), len(encoded))
         self.content[start : start + len(encoded)] = encoded
 
     def _at(self, address: int, size: int) -> int:

@@ -74,8 +74,10 @@ def _examine(name: str, path: Path) -> Tree:
                 "header package again"
             )
     release = re.search(r'UTS_RELEASE\s+"(.*)"', (tree / "include/generated/utsrelease.h").read_text())
-    told = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.MULTILINE)
-    found = told[1] if told and shutil.which(told[1]) else "clang" if "CC_IS_CLANG" in config else "gcc"
+    named = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.MULTILINE)
+    config_cc = (
+        named[1] if named and shutil.which(named[1]) else "clang" if "CC_IS_CLANG" in config else "gcc"
+    )
     return Tree(
         name,
         tree,
@@ -84,7 +86,7 @@ def _examine(name: str, path: Path) -> Tree:
         configured.name,
         configured.directory,
         config,
-        found,
+        config_cc,
     )
 
 
@@ -93,12 +95,12 @@ def _source(tree: Path, here: str) -> Path:
     candidates = [tree, tree / "source"]
     makefile = tree / "Makefile"
     text = makefile.read_text(errors="replace") if makefile.is_file() else ""
-    told = re.search(r"^include\s+(.+)/Makefile\s*$", text, re.MULTILINE)
-    if told:
-        candidates += [tree / told[1], tree.parent / Path(told[1]).name]
+    included = re.search(r"^include\s+(.+)/Makefile\s*$", text, re.MULTILINE)
+    if included:
+        candidates += [tree / included[1], tree.parent / Path(included[1]).name]
     for candidate in candidates:
         if (candidate / "include/linux/mm.h").is_file():
             return candidate.resolve()
-    if told:
-        raise PagebenchError(f"{here} belongs to sources in {told[1]}, which are not there: install them")
+    if included:
+        raise PagebenchError(f"{here} belongs to sources in {included[1]}, which are not there: install them")
     raise PagebenchError(f"{here} is no kernel tree: it has no include/linux/mm.h and names no sources")
