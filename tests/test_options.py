@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planted import plant
 
-from pagebench import names
+from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios, layouts
 from pagebench.memmap.layouts import exists_at
@@ -21,7 +21,6 @@ from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, options, places, presets
 from pagebench.plan.groups import Contender, Group, Plan
 from pagebench.plan.options import Options
-from pagebench.probes import PROBES
 from pagebench.units import GIB, KIB, MIB
 
 L3_REPORTED = 32 * MIB
@@ -69,7 +68,7 @@ def test_quick_is_a_part_of_the_default_run() -> None:
 def test_full_is_more_than_the_default_run() -> None:
     made = build(extent="full")
     assert axes(build()) < axes(made)
-    assert {g.probe for g in made.groups} == set(PROBES)
+    assert {g.probe for g in made.groups} == set(names.PROBES)
 
 
 def test_an_axis_that_is_named_replaces_the_prepared_one() -> None:
@@ -133,7 +132,7 @@ asked_for = st.fixed_dictionaries(
         "patterns": st.lists(
             st.sampled_from(["random", "heads", "scan", "mixed:0.125", "tails", "slab", "zap"]), min_size=1
         ),
-        "probes": st.lists(st.sampled_from(sorted(PROBES)), min_size=1, max_size=4),
+        "probes": st.lists(st.sampled_from(sorted(names.PROBES)), min_size=1, max_size=4),
         "extent": st.sampled_from(["quick", "default"]),
         "memory_model": st.sampled_from([None, "sparsemem"]),
         "processes": st.integers(1, 100),
@@ -190,10 +189,11 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             wanted = Options(**asked).contenders or presets.DEFAULT_CONTENDERS  # type: ignore[arg-type]
             every = [Contender.parse(text) for text in wanted]
             there = [c for c in every if exists_at(c.layout, group.order, size)]
-            if PROBES[group.probe].writes_tails or made.memory_model:
+            writes_tails = core.built_in_variants()[names.IDENTITY].probes[group.probe].writes_tails
+            if writes_tails or made.memory_model:
                 there = [c for c in there if c.layout == "plain"]
             assert contenders == there
-            assert not PROBES[group.probe].writes_tails or group.pattern == "heads"
+            assert not writes_tails or group.pattern == "heads"
         if roles["control"]:
             controls += 1
             assert (group.probe, group.level) == ("chain", "l1")

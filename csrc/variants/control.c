@@ -2,11 +2,13 @@
 #include "../arch.h"
 #include "../page.h"
 
-#define PB_ID	   control
-#define PB_NAME	   "control"
-#define PB_COMMIT  ""
-#define PB_SUBJECT "positive control: branchless and one dependent add"
-#define PB_VERSION ""
+#define PB_ID	    control
+#define PB_NAME	    "control"
+#define PB_COMMIT   ""
+#define PB_SUBJECT  "positive control: branchless and one dependent add"
+#define PB_VERSION  ""
+#define PB_ENCODING mask
+#define PB_FORM	    (PB_HAS_MASK ? "arith" : "")
 
 /* One core cycle more than branchless, by construction. */
 static __always_inline const struct page *compound_head(const struct page *page)
@@ -24,13 +26,6 @@ static __always_inline const struct page *compound_head(const struct page *page)
 	OPTIMIZER_HIDE_VAR(zero);
 	PB_ASM_ADD(PB_ADD, head, zero);
 	return (const struct page *)head;
-}
-
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	set_compound_mask(tail, head, order);
 }
 
 #include "../variant.h"

@@ -20,7 +20,6 @@ from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
 from pagebench.plan import groups
-from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
 
@@ -122,7 +121,7 @@ class GroupSampler:
     def _calibrate(self) -> tuple[float, float]:
         """Lookups for a batch of BATCH_NS, by the cells' mean; ns to re-encode."""
         trial = TRIAL_LOOKUPS[self.group.level]
-        if PROBES[self.group.probe].writes_tails:  # a lookup of which is a whole folio
+        if self.loops[0].variant.probes[self.group.probe].writes_tails:  # a lookup of which is a whole folio
             trial = max(1, trial >> self.group.order)
         per_lookup = []
         encode_ns = 0

@@ -29,7 +29,6 @@ from pagebench.measure.verification import verify
 from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
 from pagebench.plan import groups, places
-from pagebench.probes import PROBES
 from pagebench.variants import registry
 
 # A core that slept is slow at first: 2.6 instead of 3.2 GHz were seen.
@@ -149,6 +148,7 @@ class Worker:
         rng = self.rng("group", index)
         memmaps = self.memmaps(group)
         windows = self.windows(group, memmaps.folio_map)
+        probe = self.variants[names.IDENTITY].probes[group.probe]
         loops = [
             CellLoop(
                 cell,
@@ -166,7 +166,7 @@ class Worker:
             "group": index,
             "ticks_per_ns": self.clock.ticks_per_ns,
             "touched_bytes": {
-                layout: windows.touched_bytes(PROBES[group.probe].uses_head, layout)
+                layout: windows.touched_bytes(probe.uses_head, layout)
                 for layout, _, _ in places.places_of(group)
             },
             "backing": self._backing(group, memmaps),
@@ -175,7 +175,7 @@ class Worker:
             ).run(),
             "steal_ticks": machine.steal_ticks(self.plan.cpu) - steal,
         }
-        if PROBES[group.probe].refs or PROBES[group.probe].maps:
+        if probe.adds_refs or probe.adds_maps:
             # Counts moved, under identity even those of tails.
             memmaps.forget()
         return {**line, "set_up_ns": time.perf_counter_ns() - started - line["sampling_ns"]}

@@ -18,7 +18,6 @@ from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
 from pagebench.plan.presets import Grid
-from pagebench.probes import PROBES
 from pagebench.units import MIB
 from pagebench.variants import registry
 
@@ -33,8 +32,8 @@ def _check_axes(grid: Grid) -> None:
         if not 0 <= order <= MAX_FOLIO_ORDER:
             raise PagebenchError(f"there is no order {order}: folios have orders from 0 to {MAX_FOLIO_ORDER}")
     for probe in grid.probes:
-        if probe not in PROBES:
-            raise names.nearest(probe, PROBES, "probe")
+        if probe not in names.PROBES:
+            raise names.nearest(probe, names.PROBES, "probe")
 
 
 def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:
@@ -73,13 +72,15 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     return tuple(cells)
 
 
-def _present(contenders: Sequence[Contender], order: int, probe: str, options: Options) -> list[Contender]:
+def _present(
+    contenders: Sequence[Contender], order: int, probe: core.Probe, options: Options
+) -> list[Contender]:
     """The contenders that have a cell at this order; none without the reference."""
     found = [
         contender
         for contender in contenders
         if exists_at(contender.layout, order, options.struct_page_bytes)
-        and not (PROBES[probe].writes_tails and contender.layout != "plain")
+        and not (probe.writes_tails and contender.layout != "plain")
         # HVO treats a vmemmap; a model's memmap is one as its allocator gives it.
         and (options.memory_model is None or contender.layout == "plain")
     ]
@@ -103,6 +104,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         name: known[name]
         for name in (*(c.variant for c in contenders), names.CONTROL_REFERENCE, *names.HARNESS)
     }
+    probes = timed[names.IDENTITY].probes  # what they do is the same for all variants
     groups: dict[tuple[Any, ...], Group] = {}
     missing: list[str] = []
     control_at: tuple[Any, ...] | None = None
@@ -111,10 +113,10 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         sizes = [footprint_bytes(text, levels, l3_reported) for text in grid.footprints]
         patterns = [Pattern.parse(text) for text in grid.patterns]
         for order, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
-            if not pattern.exists_at(order) or (PROBES[probe].writes_tails and pattern.name != "heads"):
+            if not pattern.exists_at(order) or (probes[probe].writes_tails and pattern.name != "heads"):
                 missing.append(f"{probe} over {pattern} at order {order}")
                 continue
-            present = _present(contenders, order, probe, options)
+            present = _present(contenders, order, probes[probe], options)
             if not present:
                 missing.append(f"{contenders[0]} at order {order}")
                 continue

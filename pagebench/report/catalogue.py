@@ -8,7 +8,6 @@ from pagebench import core, names
 from pagebench.code import form
 from pagebench.names import LAYOUTS
 from pagebench.plan.presets import PRESETS
-from pagebench.probes import PROBES
 
 
 def render() -> str:
@@ -24,7 +23,7 @@ def render() -> str:
         ("layouts", LAYOUTS),
         ("patterns", names.PATTERNS),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
-        ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
+        ("probes", names.PROBES),
     ]
     text = ["variants (as compiled here)", *lines]
     for title, table in sections:
