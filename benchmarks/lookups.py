@@ -76,7 +76,7 @@ class Rounds:
         self.lead_in = math.ceil(sampling.LEAD_IN * self.lookups)
         self.samples = np.zeros((rounds, 3), core.SAMPLE_DTYPE)
         self.starts = lookups.take(np.full(rounds, self.lead_in + self.lookups))
-        self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.CORE_CYCLES
+        self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.ADD_CHAIN_CYCLES
         batch = self.samples[:, 1]
         batch["run"] = np.resize(runs, rounds)
         batch["base"] = base
@@ -109,9 +109,9 @@ class Rounds:
     def cycles(self) -> npt.NDArray[np.float64]:
         """Core cycles per lookup of each round, by the add chains at its ends."""
         before, batch, after = self.samples["ticks"].astype(np.float64).T
-        return np.asarray(batch / self.lookups * 2 * sampling.CORE_CYCLES / (before + after))
+        return np.asarray(batch / self.lookups * 2 * sampling.ADD_CHAIN_CYCLES / (before + after))
 
     def ghz(self) -> float:
         """The core clock."""
         chains = np.median(self.samples["ticks"][:, [0, 2]])
-        return float(sampling.CORE_CYCLES / chains * self.clock.ticks_per_ns)
+        return float(sampling.ADD_CHAIN_CYCLES / chains * self.clock.ticks_per_ns)
