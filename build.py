@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from pagebench import names, tool  # noqa: E402  (the path has to be set first)
+from pagebench import architecture, names, tool  # noqa: E402  (the path has to be set first)
 from pagebench.variants import compiler  # noqa: E402
 
 # Compiled against kernel trees and never into the extension.
@@ -35,7 +35,10 @@ class BuildExt(build_ext):
             ext.sources = [str(path) for path in ours]
             ext.depends = [
                 "build.py",
-                *(str(Path(module.__file__).relative_to(ROOT)) for module in (names, tool, compiler)),
+                *(
+                    str(Path(module.__file__).relative_to(ROOT))
+                    for module in (architecture, names, tool, compiler)
+                ),
                 *(str(path) for path in here if path not in ours),
             ]
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core
+from pagebench import architecture, core
 from pagebench.code import form
 from pagebench.measure import sampling
 from pagebench.measure.windows import Windows
@@ -51,7 +51,8 @@ def place(
         return np.array([probe.run], np.uint64)
     stride = (len(probe.code) // LINE_BYTES + 2) * LINE_BYTES
     arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(copies * stride, "4k")))
-    starts = stride * np.arange(copies) + rng.integers(LINE_BYTES, size=copies)
+    step = architecture.find().instruction_alignment
+    starts = stride * np.arange(copies) + rng.integers(LINE_BYTES // step, size=copies) * step
     runs = [arena.copy(probe, int(start)) for start in starts]
     arena.seal()
     assert all(arena.holds(probe, run) for run in runs), "a copy differs from its original"
@@ -72,15 +73,15 @@ class Rounds:
         self.clock = clock
         self.windows = lookups
         self.lookups = self._calibrate(int(runs[0]), base)
-        self.lead_in = math.ceil(sampling.LEAD_IN * self.lookups)
+        self.warm_up = math.ceil(sampling.LEAD_IN * self.lookups)
         self.samples = np.zeros((rounds, 3), core.SAMPLE_DTYPE)
-        self.starts = lookups.take(np.full(rounds, self.lead_in + self.lookups))
-        self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.CORE_CYCLES
+        self.starts = lookups.take(np.full(rounds, self.warm_up + self.lookups))
+        self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.ADD_CHAIN_CYCLES
         batch = self.samples[:, 1]
         batch["run"] = np.resize(runs, rounds)
         batch["base"] = base
         batch["offsets"] = lookups.addresses(self.starts)
-        batch["lead_in"], batch["lookups"] = self.lead_in, self.lookups
+        batch["warm_up"], batch["lookups"] = self.warm_up, self.lookups
 
     def _calibrate(self, run: int, base: int) -> int:
         """Lookups for a batch as long as those of a run."""
@@ -102,15 +103,15 @@ class Rounds:
 
     def last(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         """The pfn that each batch looked up last, and the address that it got."""
-        pfns = self.windows.pfns[self.starts + self.lead_in + self.lookups - 1]
+        pfns = self.windows.pfns[self.starts + self.warm_up + self.lookups - 1]
         return pfns, self.samples["last"][:, 1]
 
     def cycles(self) -> npt.NDArray[np.float64]:
         """Core cycles per lookup of each round, by the add chains at its ends."""
         before, batch, after = self.samples["ticks"].astype(np.float64).T
-        return np.asarray(batch / self.lookups * 2 * sampling.CORE_CYCLES / (before + after))
+        return np.asarray(batch / self.lookups * 2 * sampling.ADD_CHAIN_CYCLES / (before + after))
 
     def ghz(self) -> float:
         """The core clock."""
         chains = np.median(self.samples["ticks"][:, [0, 2]])
-        return float(sampling.CORE_CYCLES / chains * self.clock.ticks_per_ns)
+        return float(sampling.ADD_CHAIN_CYCLES / chains * self.clock.ticks_per_ns)

@@ -24,7 +24,6 @@ from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.measure import verification
 from pagebench.measure.windows import Windows
-from pagebench.probes import PROBES
 from pagebench.units import KIB, MIB
 from pagebench.variants import registry
 
@@ -94,7 +93,7 @@ def verify(
     folio_map = lookups.folio_map
     pages, heads = (folio_map.offsets_of(pfns) for pfns in (folio_map.page_pfns, folio_map.page_heads))
     expected = pages if variant.name == names.IDENTITY else heads
-    first = [variant.probes["lookup"].run] if PROBES[probe].uses_head else []
+    first = [variant.probes["lookup"].run] if variant.probes[probe].uses_head else []
     for run in (*first, *map(int, runs)):
         found = core.verify(run, base, pages, expected)
         if found.wrong:
@@ -131,7 +130,7 @@ def test_compound_head(
         ghz=round(rounds.ghz(), 4),
         verified=True,
         footprint_bytes=FOOTPRINT_BYTES,
-        touched_bytes=rounds.windows.touched_bytes(PROBES[probe].uses_head, "plain"),
+        touched_bytes=rounds.windows.touched_bytes(timed.probes[probe].uses_head, "plain"),
         backing=sampled.backing,
         lookups_per_round=rounds.lookups,
         copies=len(np.unique(rounds.samples["run"][:, 1])),

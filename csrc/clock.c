@@ -4,9 +4,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include "clock.h"
 
@@ -14,17 +11,9 @@
 #define CLOCK_READS 256
 #define CLOCK_RUNS  32
 
-/* The TSC where it is invariant (CPUID 8000_0007h, EDX bit 8). */
 uint32_t pb_clock_best(void)
 {
-#if defined(__x86_64__)
-	unsigned int eax, ebx, ecx, edx;
-
-	if (!__get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) ||
-	    !(edx & (1 << 8)))
-		return PB_CLOCK_GETTIME;
-#endif
-	return PB_CLOCK_COUNTER;
+	return pb_counter_is_usable() ? PB_CLOCK_COUNTER : PB_CLOCK_GETTIME;
 }
 
 /*
@@ -70,34 +59,17 @@ int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret)
 	return 0;
 }
 
-#define ADD_4  "add %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\tadd %1, %0\n\t"
-#define ADD_16 ADD_4 ADD_4 ADD_4 ADD_4
+#define ADDS_4	PB_ADD "\n\t" PB_ADD "\n\t" PB_ADD "\n\t" PB_ADD "\n\t"
+#define ADDS_16 ADDS_4 ADDS_4 ADDS_4 ADDS_4
 
-/*
- * Register to register: recent cores do add-immediate at rename, in no time.
- * @n is rounded up to a multiple of 64.
- */
+/* @n is rounded up to a multiple of 64. */
 const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n)
 {
 	uintptr_t x = 0, zero = 0;
 
 	(void)offsets;
 	__asm__ volatile("" : "+r"(zero));
-	for (size_t i = 0; i < n; i += 64) {
-#if defined(__x86_64__)
-		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
-				 : "+r"(x)
-				 : "r"(zero)
-				 : "cc");
-#else
-#undef ADD_4
-#define ADD_4                                  \
-	"add %0, %0, %1\n\tadd %0, %0, %1\n\t" \
-	"add %0, %0, %1\n\tadd %0, %0, %1\n\t"
-		__asm__ volatile(ADD_16 ADD_16 ADD_16 ADD_16
-				 : "+r"(x)
-				 : "r"(zero));
-#endif
-	}
+	for (size_t i = 0; i < n; i += 64)
+		PB_ASM_ADD(ADDS_16 ADDS_16 ADDS_16 ADDS_16, x, zero);
 	return (const char *)base + x;
 }

@@ -209,7 +209,7 @@ static int group_read(int leader, uint64_t *buffer, size_t *words)
 }
 
 /*
- * The lead-in uncounted, then the batch.  Writes the sample's last result and
+ * The warm-up uncounted, then the batch.  Writes the sample's last result and
  * leaves its ticks and switches alone: a counted batch is not a timed one.
  *
  * The leader alone is switched.  With PERF_IOC_FLAG_GROUP it would go first,
@@ -231,12 +231,12 @@ int pb_counters_run(const struct pb_counters *counters,
 	err = group_read(leader, before, &words);
 	if (err)
 		return err;
-	if (sample->lead_in)
-		sample->run(sample->base, sample->offsets, sample->lead_in);
+	if (sample->warm_up)
+		sample->run(sample->base, sample->offsets, sample->warm_up);
 	if (ioctl(leader, PERF_EVENT_IOC_ENABLE, 0))
 		return -errno;
 	sample->last = sample->run(sample->base,
-				   sample->offsets + sample->lead_in,
+				   sample->offsets + sample->warm_up,
 				   sample->lookups);
 	if (ioctl(leader, PERF_EVENT_IOC_DISABLE, 0))
 		return -errno;

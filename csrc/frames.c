@@ -5,8 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -94,28 +92,4 @@ int pb_map_all(int32_t fd, size_t bytes, void **ret)
 void pb_unmap(void *base, size_t bytes)
 {
 	munmap(base, bytes);
-}
-
-static _Thread_local sigjmp_buf write_failed;
-
-static void on_fault(int signal)
-{
-	(void)signal;
-	siglongjmp(write_failed, 1);
-}
-
-/* Write back the byte at @at: -EFAULT where the mapping is read-only. */
-int pb_try_write(void *at)
-{
-	struct sigaction fault = { .sa_handler = on_fault }, old;
-	volatile char *byte = at;
-	int err = -EFAULT;
-
-	sigaction(SIGSEGV, &fault, &old);
-	if (!sigsetjmp(write_failed, 1)) {
-		*byte = *byte;
-		err = 0;
-	}
-	sigaction(SIGSEGV, &old, NULL);
-	return err;
 }

@@ -2,7 +2,7 @@
 /*
  * The compound_head() and set_compound_head() of a kernel tree, inlined from
  * its own <linux/mm.h> and compiled with its flags: never part of the
- * extension, see pagebench/kernel_tree.py.  What differs between trees comes
+ * extension, see pagebench/variants/kernel.  What differs between trees comes
  * as PB_TREE_*, found by trying to compile it.
  */
 #include <linux/mm.h>

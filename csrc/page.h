@@ -64,9 +64,11 @@ _Static_assert(offsetof(struct page, _refcount) == 52, "the kernel's");
  * As in v7.1, commit 8c846c879e22 ("mm: rework compound_head() for power-of-2
  * sizeof(struct page)"): any other size keeps the tagged pointer.
  */
+#define PB_HAS_MASK ((PB_STRUCT_PAGE & (PB_STRUCT_PAGE - 1)) == 0)
+
 static __always_inline bool compound_info_has_mask(void)
 {
-	return (sizeof(struct page) & (sizeof(struct page) - 1)) == 0;
+	return PB_HAS_MASK;
 }
 
 /* Up to v7.0: commit 1d798ca3f164 ("mm: make compound_head() robust"). */
@@ -89,6 +91,13 @@ static __always_inline void set_compound_mask(struct page *tail,
 	}
 	WRITE_ONCE(tail->compound_info, GENMASK_FROM(shift) | 1);
 }
+
+/* What PB_ENCODING may be: set_compound_head(), and the words it writes. */
+#define PB_SET_pointer(tail, head, order) \
+	((void)(order), set_compound_pointer(tail, head))
+#define PB_SET_mask(tail, head, order) set_compound_mask(tail, head, order)
+#define PB_WORDS_pointer	       "pointer"
+#define PB_WORDS_mask		       (PB_HAS_MASK ? "mask" : "pointer")
 
 /*
  * v5.17 ... v7.0, with hugetlb_optimize_vmemmap_key on: the head of a fake head.

@@ -22,12 +22,28 @@
 typedef const void *pb_probe_fn(const void *base, const uint32_t *offsets,
 				size_t n);
 
-/* A probe and the bytes of its machine code, [start, end). */
+/* What a probe returns of a page: its head, itself, itself if it has a count. */
+enum pb_returns { PB_RETURNS_HEAD, PB_RETURNS_PAGE, PB_RETURNS_COUNTED };
+
+/*
+ * A probe, the bytes of its machine code, [start, end), and what one turn of
+ * the loop does: how many compound_head() it calls; whether it touches the
+ * head's line; whether it writes to counts, be it only to put them back; what
+ * it adds to _refcount and _mapcount of the page that it returns.  One that
+ * writes tails takes heads only, and no tail may be mapped read-only.
+ */
 struct pb_probe {
 	const char *name;
 	pb_probe_fn *run;
 	const void *start;
 	const void *end;
+	uint32_t lookups;
+	uint32_t returns;
+	uint32_t uses_head;
+	uint32_t writes_counts;
+	uint32_t writes_tails;
+	int32_t adds_refs;
+	int32_t adds_maps;
 };
 
 /*
@@ -51,16 +67,21 @@ struct pb_folio {
 };
 
 /*
- * One compound_head() with its set_compound_head().  init_head() and
- * init_tail() write a whole struct page, init_tails() n of them in a row,
- * init_folio() a whole folio's; encode_tails() writes only the words that
- * set_compound_head() writes.
+ * One compound_head() with its set_compound_head().  encoding is what that
+ * writes, "pointer" or "mask", and form what every compiler makes of the tail
+ * test: "branch", "select", "arith", "none"; both empty where nothing is
+ * promised.  fixes_fake_heads: it has code for them.  init_head() writes a
+ * whole struct page, init_tails() n of them in a row; encode_tails() writes
+ * only the words that set_compound_head() writes.
  */
 struct pb_variant {
 	const char *name;
 	const char *commit;
 	const char *subject;
 	const char *version;
+	const char *encoding;
+	const char *form;
+	uint32_t fixes_fake_heads;
 	uint32_t struct_page_bytes;
 	uint32_t mapcount_at;
 	uint32_t refcount_at;
@@ -69,10 +90,8 @@ struct pb_variant {
 	const struct pb_mark *marks;
 	const struct pb_mark *marks_end;
 	void (*init_head)(void *head, uint32_t order);
-	void (*init_tail)(void *tail, const void *head, uint32_t order);
 	void (*init_tails)(void *tails, const void *head, uint32_t order,
 			   size_t n);
-	void (*init_folio)(void *head, uint32_t order);
 	void (*encode_tails)(void *tails, const void *head, uint32_t order,
 			     size_t n);
 };
@@ -107,7 +126,6 @@ int pb_map_frames(void *base, int32_t fd, const uint32_t *frames,
 		  const uint8_t *writable, size_t pages);
 int pb_map_all(int32_t fd, size_t bytes, void **ret);
 void pb_unmap(void *base, size_t bytes);
-int pb_try_write(void *at);
 
 /* Stands for NULL where a lookup's result is expected. */
 enum { PB_NO_PAGE = 0xffffffff };
@@ -149,14 +167,14 @@ const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n);
 /* sampler.c */
 
 /*
- * One entry of a schedule: run the lead-in untimed, then time the batch,
- * which continues at offsets + lead_in.  The last three are written back.
+ * One entry of a schedule: run the warm-up untimed, then time the batch,
+ * which continues at offsets + warm_up.  The last three are written back.
  */
 struct pb_sample {
 	pb_probe_fn *run;
 	const void *base;
 	const uint32_t *offsets;
-	uint32_t lead_in;
+	uint32_t warm_up;
 	uint32_t lookups;
 	uint64_t ticks;
 	const void *last;

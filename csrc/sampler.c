@@ -28,10 +28,10 @@ int pb_sampler_run(const struct pb_clock *clock, struct pb_sample *samples,
 
 		if (!s->lookups)
 			return -EINVAL;
-		if (s->lead_in)
-			s->run(s->base, s->offsets, s->lead_in);
+		if (s->warm_up)
+			s->run(s->base, s->offsets, s->warm_up);
 		start = pb_clock_read(clock);
-		s->last = s->run(s->base, s->offsets + s->lead_in, s->lookups);
+		s->last = s->run(s->base, s->offsets + s->warm_up, s->lookups);
 		ticks = pb_clock_read(clock) - start;
 		s->ticks = ticks > clock->cost_ticks ? ticks - clock->cost_ticks
 						     : 0;

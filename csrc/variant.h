@@ -7,32 +7,33 @@
  *	PB_ID		an identifier, as in pointer_branch
  *	PB_NAME		the name, as in "pointer-branch"
  *	PB_COMMIT, PB_SUBJECT, PB_VERSION	where the pair comes from
- *	struct page, PG_head, compound_head(), set_compound_head()
+ *	struct page, PG_head, compound_head()
+ *	PB_ENCODING	pointer or mask, which set_compound_head() follows from;
+ *			or else a set_compound_head() of its own
+ *
+ * and, where it has that to say,
+ *
+ *	PB_FORM		what its tail test becomes, whoever compiles it
+ *	PB_PAGE_IS_FAKE_HEAD(page)	that there are fake heads
  *
  * It assumes no particular struct page: a kernel tree's comes the same way.
  */
+#include "arch.h"
 #include "pagebench.h"
+#include "struct_page.h"
 
 /* Tells the same variant over struct pages of several sizes apart. */
 #ifndef PB_SUFFIX
 #define PB_SUFFIX
 #endif
 
-#ifndef pb_set_compound_head
-#define pb_set_compound_head(tail, head, order) \
-	set_compound_head(tail, head, order)
+#ifndef PB_FORM
+#define PB_FORM ""
 #endif
 
-#define PB_CAT_(a, b) a##b
-#define PB_CAT(a, b)  PB_CAT_(a, b)
-#define PB_STR_(a)    #a
-#define PB_STR(a)     PB_STR_(a)
 #define PB_SYMBOL(what) \
 	PB_CAT(PB_CAT(PB_CAT(PB_CAT(pb_, PB_ID), PB_SUFFIX), _), what)
 #define PB_HIDDEN __attribute__((visibility("hidden")))
-
-#define PB_FIELD(at, type, member) \
-	(*(volatile type *)((char *)(at) + offsetof(struct page, member)))
 
 /*
  * Emits no instruction.  Notes the current place in the section pb_marks and,
@@ -46,26 +47,6 @@
 			 ".long .Lpb_mark_%= - ., " #kind "\n\t" \
 			 ".popsection"                           \
 			 : "+r"(x))
-
-/*
- * A zero that depends on @x: and-immediate is one cycle and, unlike xor, no
- * core knows that its result is always the same.
- */
-#if defined(__x86_64__)
-#define PB_ZERO(x) __asm__ volatile("andq $0, %0" : "+r"(x) : : "cc")
-#elif defined(__aarch64__)
-#define PB_ZERO(x) __asm__ volatile("and %0, %0, xzr" : "+r"(x))
-#else
-#error "pagebench knows x86-64 and aarch64"
-#endif
-
-/* page_ref_inc(), page_ref_dec(): inline, fully ordered where the CPU is. */
-#if defined(__x86_64__)
-#define PB_ATOMIC_ADD(p, n) \
-	__asm__ volatile("lock addl %1, %0" : "+m"(*(p)) : "i"(n) : "cc")
-#else
-#define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
-#endif
 
 /* Has the CPU finish computing @x, and no more. */
 #define PB_USE(x) __asm__ volatile("" : : "r"(x))
@@ -190,101 +171,43 @@ PB_PROBE(zap, , PB_LOOKUP, PB_USE(PB_FIELD(head, unsigned long, mapping) & 1);
 PB_PROBE(try_get, , PB_NO_LOOKUP, head = pb_page_ref_try_get(head) ? head : 0)
 PB_PROBE(prep, , PB_NO_LOOKUP, pb_prep_tails(head))
 
-#define PB_ROW(probe)                                                          \
-	{ #probe, PB_SYMBOL(probe##_loop), PB_CAT(__start_, PB_SYMBOL(probe)), \
-	  PB_CAT(__stop_, PB_SYMBOL(probe)) }
+/* What one turn does is said here and nowhere else: see struct pb_probe. */
+#define PB_ROW(probe, ...)                             \
+	{ .name = #probe,                              \
+	  .run = PB_SYMBOL(probe##_loop),              \
+	  .start = PB_CAT(__start_, PB_SYMBOL(probe)), \
+	  .end = PB_CAT(__stop_, PB_SYMBOL(probe)),    \
+	  __VA_ARGS__ }
 
+/* clang-format off */
 static const struct pb_probe pb_probes[] = {
-	PB_ROW(lookup), PB_ROW(chain), PB_ROW(flags),	PB_ROW(get),
-	PB_ROW(gup),	PB_ROW(zap),   PB_ROW(try_get), PB_ROW(prep),
+	PB_ROW(lookup,	.lookups = 1),
+	PB_ROW(chain,	.lookups = 1),
+	PB_ROW(flags,	.lookups = 1, .uses_head = 1),
+	PB_ROW(get,	.lookups = 1, .uses_head = 1, .writes_counts = 1),
+	PB_ROW(gup,	.lookups = 2, .uses_head = 1, .writes_counts = 1,
+			.adds_refs = 1),
+	PB_ROW(zap,	.lookups = 1, .uses_head = 1, .writes_counts = 1,
+			.adds_maps = -1),
+	PB_ROW(try_get,	.returns = PB_RETURNS_COUNTED, .writes_counts = 1,
+			.adds_refs = 1),
+	PB_ROW(prep,	.returns = PB_RETURNS_PAGE, .writes_tails = 1),
 };
-
-#define PB_SET(image, type, member, value)                              \
-	do {                                                            \
-		type field = (type)(value);                             \
-                                                                        \
-		__builtin_memcpy((char *)&(image) +                     \
-					 offsetof(struct page, member), \
-				 &field, sizeof(field));                \
-	} while (0)
-
-/* Each word of a page once: an image of it, made in registers, is copied. */
-struct pb_image {
-	unsigned long word[sizeof(struct page) / sizeof(unsigned long)];
-};
-
-static __always_inline void pb_store_image(void *page, struct pb_image image)
-{
-	unsigned long *word = page;
-	unsigned int i;
-
-#pragma GCC unroll 16
-	for (i = 0; i < sizeof(image) / sizeof(*word); i++)
-		word[i] = image.word[i];
-}
-
-/* Every field that a probe reads or writes; the rest of the page is zero. */
-static void pb_init_head(void *head, uint32_t order)
-{
-	struct pb_image image = { 0 };
-
-	PB_SET(image, int, _mapcount, -1);
-	PB_SET(image, int, _refcount, 1);
-	PB_SET(image, unsigned long, flags, order ? 1UL << PG_head : 0);
-	/* For prep, which the kernel tells the order. */
-	PB_SET(image, unsigned long, private, order);
-	/* An empty lru: what stands there in a head is even. */
-	image.word[1] = (unsigned long)head + 8;
-	pb_store_image(head, image);
-}
-
-static __always_inline void pb_write_tail(void *tail, const void *head,
-					  uint32_t order)
-{
-	struct pb_image image = { 0 };
-
-	PB_SET(image, int, _mapcount, -1);
-	pb_store_image(tail, image);
-	pb_set_compound_head((struct page *)tail, (struct page *)head, order);
-}
-
-static void pb_init_tail(void *tail, const void *head, uint32_t order)
-{
-	pb_write_tail(tail, head, order);
-}
-
-static void pb_init_tails(void *tails, const void *head, uint32_t order,
-			  size_t n)
-{
-	for (struct page *page = tails; n--; page++)
-		pb_write_tail(page, head, order);
-}
-
-static void pb_init_folio(void *head, uint32_t order)
-{
-	pb_init_head(head, order);
-	pb_init_tails((struct page *)head + 1, head, order, (1UL << order) - 1);
-}
-
-static void pb_encode_tails(void *tails, const void *head, uint32_t order,
-			    size_t n)
-{
-	for (struct page *page = tails; n--; page++)
-		pb_set_compound_head(page, (struct page *)head, order);
-}
+/* clang-format on */
 
 PB_HIDDEN extern const struct pb_mark __start_pb_marks[];
 PB_HIDDEN extern const struct pb_mark __stop_pb_marks[];
 
-#ifndef PB_EXPORT
-#define PB_EXPORT static
-#endif
-
-PB_EXPORT const struct pb_variant pb_variant = {
+static const struct pb_variant pb_variant = {
 	.name = PB_NAME,
 	.commit = PB_COMMIT,
 	.subject = PB_SUBJECT,
 	.version = PB_VERSION,
+	.encoding = PB_WORDS,
+	.form = PB_FORM,
+#ifdef PB_PAGE_IS_FAKE_HEAD
+	.fixes_fake_heads = 1,
+#endif
 	.struct_page_bytes = sizeof(struct page),
 	.mapcount_at = offsetof(struct page, _mapcount),
 	.refcount_at = offsetof(struct page, _refcount),
@@ -293,9 +216,7 @@ PB_EXPORT const struct pb_variant pb_variant = {
 	.marks = __start_pb_marks,
 	.marks_end = __stop_pb_marks,
 	.init_head = pb_init_head,
-	.init_tail = pb_init_tail,
 	.init_tails = pb_init_tails,
-	.init_folio = pb_init_folio,
 	.encode_tails = pb_encode_tails,
 };
 

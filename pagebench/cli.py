@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 from pagebench import __version__, commands, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap.models import BASE_PAGES, MODELS
+from pagebench.names import PROBES
 from pagebench.plan.options import DEFAULT_MARGIN_CYCLES, DEFAULT_PROCESSES, DEFAULT_ROUNDS, QUICK_PROCESSES
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
-from pagebench.probes import PROBES
 from pagebench.report.formats import FORMATS
 from pagebench.units import format_size
 

@@ -127,13 +127,12 @@ def asm(args: argparse.Namespace) -> None:
     """The machine code of a probe, of all variants or of kernel trees."""
     from pagebench import names
     from pagebench.code import form
-    from pagebench.probes import PROBES
     from pagebench.report import listing
     from pagebench.variants import registry
     from pagebench.variants.origin import origin_of
 
-    if args.probe not in PROBES:
-        raise names.nearest(args.probe, PROBES, "probe")
+    if args.probe not in names.PROBES:
+        raise names.nearest(args.probe, names.PROBES, "probe")
     objects = [one for name, tree in args.kernel for one in registry.of_tree(name, tree, args.kernel_cc)[0]]
     table = {one.name: registry.load(one) for one in objects} or dict(registry.known())
     if args.variant:

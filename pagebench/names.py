@@ -123,6 +123,18 @@ PATTERNS: Mapping[str, PatternRow] = {
     ),
 }
 
+# What is done with each page, in the order of variant.h; struct pb_probe says how they count and write.
+PROBES: Mapping[str, str] = {
+    "lookup": "independent lookups: throughput",
+    "chain": "each address depends on the last result: latency",
+    "flags": "chain through a load of the head's flags",
+    "get": "lookup, atomic inc and dec of the head's _refcount",
+    "gup": "lookup, atomic inc of the head's _refcount, lookup again",
+    "zap": "lookup, the head's mapping and flags, atomic dec of _mapcount",
+    "try_get": "page_ref_add_unless() on the page itself",
+    "prep": "set_compound_head() over all tails of a folio (heads)",
+}
+
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.
 BUILT_IN_STRUCT_PAGES = (64, 56, 96)
 # And that they can be compiled for: page.h lays out 56 bytes; no kernel's comes near 256.

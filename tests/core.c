@@ -189,50 +189,35 @@ static bool is_identity(const struct pb_variant *variant)
 	return !strcmp(variant->name, "identity");
 }
 
-/* What a probe finds and what it leaves behind at each lookup. */
-static const struct effect {
-	const char *name;
-	enum { THE_HEAD, THE_PAGE, THE_PAGE_IF_COUNTED } result;
-	int refcount;
-	int mapcount;
-} effects[] = {
-	{ "lookup", THE_HEAD, 0, 0 }, { "chain", THE_HEAD, 0, 0 },
-	{ "flags", THE_HEAD, 0, 0 },  { "get", THE_HEAD, 0, 0 },
-	{ "gup", THE_HEAD, 1, 0 },    { "zap", THE_HEAD, 0, -1 },
-	{ "prep", THE_PAGE, 0, 0 },   { "try_get", THE_PAGE_IF_COUNTED, 1, 0 },
-};
-
-static const struct effect *effect_of(const struct pb_probe *probe)
+/* Its results are heads, and the memmap is afterwards what it was before. */
+static bool leaves_counts(const struct pb_probe *probe)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(effects); i++)
-		if (!strcmp(effects[i].name, probe->name))
-			return &effects[i];
-	now_doing("what the probe %s does is not in effects[]", probe->name);
-	fail(__LINE__, "its row", 0, 1);
+	return probe->returns == PB_RETURNS_HEAD && !probe->adds_refs &&
+	       !probe->adds_maps;
 }
 
-static const struct pb_probe *probe_named(const struct pb_variant *variant,
-					  const char *name)
+/* Nor does it write to a head, which may be the wrong one and read-only. */
+static bool only_reads_heads(const struct pb_probe *probe)
 {
-	for (uint32_t i = 0; i < variant->probe_count; i++)
-		if (!strcmp(variant->probes[i].name, name))
-			return &variant->probes[i];
-	fail(__LINE__, "the probe", 0, 1);
+	return probe->returns == PB_RETURNS_HEAD && !probe->writes_counts;
 }
 
 /* The result of lookup @i as an offset, or PB_NO_PAGE. */
 static uint32_t expected(const struct pb_variant *variant,
-			 const struct effect *effect,
+			 const struct pb_probe *probe,
 			 const struct memmap *memmap, uint32_t i)
 {
 	uint32_t page = memmap->offsets[i], head = memmap->heads[i];
 
-	/* Tails have a _refcount of 0. */
-	if (effect->result == THE_PAGE_IF_COUNTED)
-		return page == head ? page : PB_NO_PAGE;
-	if (effect->result == THE_PAGE || is_identity(variant))
+	switch (probe->returns) {
+	case PB_RETURNS_HEAD:
+		return is_identity(variant) ? page : head;
+	case PB_RETURNS_PAGE:
 		return page;
-	return head;
+	case PB_RETURNS_COUNTED: /* tails have a _refcount of 0 */
+		return page == head ? page : PB_NO_PAGE;
+	}
+	fail(__LINE__, "what it returns", probe->returns, PB_RETURNS_HEAD);
 }
 
 static void add_at(void *base, size_t at, int n)
@@ -252,14 +237,13 @@ static void check_lookups(const struct pb_variant *variant,
 			  const struct pb_probe *probe, pb_probe_fn *run,
 			  struct memmap *memmap)
 {
-	const struct effect *effect = effect_of(probe);
 	struct pb_verification found = { 1, 1, 1 };
 	uint32_t wanted[PAGES];
 	const char *last;
 
 	snapshot(memmap);
 	for (uint32_t i = 0; i < PAGES; i++)
-		wanted[i] = expected(variant, effect, memmap, i);
+		wanted[i] = expected(variant, probe, memmap, i);
 	pb_memmap_verify(run, memmap->base, memmap->offsets, wanted, PAGES,
 			 &found);
 	CHECK_EQ(found.wrong, 0);
@@ -278,11 +262,23 @@ static void check_lookups(const struct pb_variant *variant,
 		if (wanted[i] == PB_NO_PAGE)
 			continue;
 		add_at(memmap->base, at + variant->refcount_at,
-		       -2 * effect->refcount);
+		       -2 * probe->adds_refs);
 		add_at(memmap->base, at + variant->mapcount_at,
-		       -2 * effect->mapcount);
+		       -2 * probe->adds_maps);
 	}
 	CHECK(unchanged(memmap));
+}
+
+/* What the built-in ones may state; nothing promised of the form is a promise. */
+static const char *const encodings[] = { "pointer", "mask" };
+static const char *const forms[] = { "", "branch", "select", "arith", "none" };
+
+static bool is_one_of(const char *text, const char *const *texts, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(text, texts[i]))
+			return true;
+	return false;
 }
 
 static void test_description(const struct pb_variant *variant)
@@ -296,6 +292,8 @@ static void test_description(const struct pb_variant *variant)
 				     variant->struct_page_bytes;
 	CHECK_EQ(namesakes, 1);
 	CHECK(variant->commit && variant->subject && variant->version);
+	CHECK(is_one_of(variant->encoding, encodings, ARRAY_SIZE(encodings)));
+	CHECK(is_one_of(variant->form, forms, ARRAY_SIZE(forms)));
 	CHECK(variant->struct_page_bytes >= 56);
 	CHECK(variant->struct_page_bytes <= MAX_STRUCT);
 	CHECK_EQ(variant->struct_page_bytes % 8, 0);
@@ -308,6 +306,10 @@ static void test_description(const struct pb_variant *variant)
 		const char *start = probe->start, *end = probe->end;
 		const char *at[2] = { NULL, NULL };
 
+		CHECK(probe->returns <= PB_RETURNS_COUNTED);
+		CHECK_EQ(!probe->lookups, probe->returns != PB_RETURNS_HEAD);
+		CHECK(probe->writes_counts ||
+		      (!probe->adds_refs && !probe->adds_maps));
 		CHECK(start <= (const char *)probe->run);
 		CHECK((const char *)probe->run < end);
 		for (const struct pb_mark *mark = variant->marks;
@@ -402,21 +404,17 @@ static void test_init_page(const struct pb_variant *variant)
 			if (page == head)
 				variant->init_head(head, memmap->orders[i]);
 			else
-				variant->init_tail(page, head,
-						   memmap->orders[i]);
+				variant->init_tails(page, head,
+						    memmap->orders[i], 1);
 		}
 		CHECK(unchanged(memmap));
 
-		/* A folio at a time, and its tails apart from its head. */
+		/* A folio at a time. */
 		memset(memmap->base, GARBAGE, memmap->bytes);
 		for (size_t i = 0; i < memmap->nr_folios; i++) {
 			uint32_t folio_order = memmap->folios[i].order;
 			char *head = memmap_at(memmap, memmap->folios[i].head);
 
-			if (i % 2) {
-				variant->init_folio(head, folio_order);
-				continue;
-			}
 			variant->init_head(head, folio_order);
 			variant->init_tails(head + variant->struct_page_bytes,
 					    head, folio_order,
@@ -427,6 +425,9 @@ static void test_init_page(const struct pb_variant *variant)
 		for (size_t i = 0; i < memmap->nr_folios; i++) {
 			uint32_t folio_order = memmap->folios[i].order;
 			char *head = memmap_at(memmap, memmap->folios[i].head);
+			uint64_t span = (uint64_t)variant->struct_page_bytes
+					<< folio_order;
+			bool mask = !strcmp(variant->encoding, "mask");
 			struct page page;
 
 			/* The fields are where they are, whatever the size. */
@@ -439,7 +440,8 @@ static void test_init_page(const struct pb_variant *variant)
 				continue;
 			memcpy(&page, head + variant->struct_page_bytes, 56);
 			CHECK_EQ(page.flags, 0);
-			CHECK_EQ(page.compound_info & 1, 1);
+			CHECK_EQ(page.compound_info,
+				 mask ? -span | 1 : (uintptr_t)head | 1);
 			CHECK_EQ(page._refcount, 0);
 		}
 	}
@@ -485,28 +487,34 @@ static void test_partial_folios(const struct pb_variant *variant)
 }
 
 /* The write side: it makes tails of whatever stands there. */
-static void test_prep(const struct pb_variant *variant)
+static void test_writing_tails(const struct pb_variant *variant)
 {
 	struct memmap *memmap = malloc(sizeof(*memmap));
-	uint32_t heads[PAGES];
+	uint32_t heads[PAGES], tried = 0;
 
 	CHECK(memmap);
 	memmap_init(variant->struct_page_bytes, memmap);
 	memmap_lay_out(memmap, MAX_ORDER + 1);
 	populate(variant, memmap);
 	snapshot(memmap);
-	for (uint32_t i = 0; i < PAGES; i++) {
-		struct page *page = memmap_at(memmap, memmap->offsets[i]);
-
-		if (memmap->offsets[i] != memmap->heads[i])
-			page->compound_info = 0;
-	}
 	for (size_t i = 0; i < memmap->nr_folios; i++)
 		heads[i] = memmap->folios[i].head;
-	CHECK(!unchanged(memmap));
-	probe_named(variant, "prep")
-		->run(memmap->base, heads, memmap->nr_folios);
-	CHECK(unchanged(memmap));
+	for (uint32_t p = 0; p < variant->probe_count; p++) {
+		if (!variant->probes[p].writes_tails)
+			continue;
+		for (uint32_t i = 0; i < PAGES; i++) {
+			struct page *page =
+				memmap_at(memmap, memmap->offsets[i]);
+
+			if (memmap->offsets[i] != memmap->heads[i])
+				page->compound_info = 0;
+		}
+		CHECK(!unchanged(memmap));
+		variant->probes[p].run(memmap->base, heads, memmap->nr_folios);
+		CHECK(unchanged(memmap));
+		tried++;
+	}
+	CHECK(tried);
 	memmap_deinit(memmap);
 	free(memmap);
 }
@@ -516,12 +524,9 @@ static void check_damage(const struct pb_variant *variant,
 			 uint64_t first, int64_t got)
 {
 	for (uint32_t i = 0; i < variant->probe_count; i++) {
-		const struct effect *effect = effect_of(&variant->probes[i]);
 		struct pb_verification found;
 
-		/* The others look up nothing, or write to a wrong head. */
-		if (effect->result != THE_HEAD || effect->refcount ||
-		    effect->mapcount)
+		if (!leaves_counts(&variant->probes[i]))
 			continue;
 		pb_memmap_verify(variant->probes[i].run, memmap->base,
 				 memmap->offsets, memmap->heads, PAGES, &found);
@@ -562,7 +567,8 @@ static void test_damage(const struct pb_variant *variant)
 
 		if (!(offset / memmap->words & 1) || i < PAGES / 2)
 			continue;
-		variant->init_tail(page, page - variant->struct_page_bytes, 1);
+		variant->init_tails(page, page - variant->struct_page_bytes, 1,
+				    1);
 		if (!is_identity(variant))
 			check_damage(variant, memmap, 1, i,
 				     (offset - memmap->words) * 8LL);
@@ -573,13 +579,6 @@ static void test_damage(const struct pb_variant *variant)
 	memmap_deinit(memmap);
 	free(memmap);
 }
-
-/* Anywhere on x86-64; an instruction of aarch64 starts at a multiple of 4. */
-#if defined(__x86_64__)
-#define CODE_STEP 1
-#else
-#define CODE_STEP 4
-#endif
 
 static void test_code(const struct pb_variant *variant)
 {
@@ -602,7 +601,7 @@ static void test_code(const struct pb_variant *variant)
 			(const char *)probe->end - (const char *)probe->start;
 
 		used = (used + 63) / 64 * 64 +
-		       places[i / variant->probe_count] * CODE_STEP;
+		       places[i / variant->probe_count] * INSTRUCTION_ALIGNMENT;
 		CHECK(used + bytes < arena_bytes);
 		pb_code_copy(arena + used, probe);
 		at[i] = used;
@@ -651,17 +650,29 @@ enum { PLAIN, HVO, HVO_SHARED, LAYOUTS };
 #define HVO_PER_PAGE (FRAME / 64)
 
 /* How many lookups of two folios may go wrong, by how a variant reads tails. */
-static uint64_t wrong_over(const struct pb_variant *variant, int layout,
-			   bool pointer)
+static uint64_t wrong_over(const struct pb_variant *variant, int layout)
 {
 	if (is_identity(variant))
 		return 0;
-	if (layout == HVO && strncmp(variant->name, "fakehead", 8))
+	if (layout == HVO && !variant->fixes_fake_heads)
 		return HVO_FOLIOS * (HVO_FRAMES - 1);
 	/* The shared tails' one word can point to one folio's head only. */
-	if (layout == HVO_SHARED && pointer)
+	if (layout == HVO_SHARED && !strcmp(variant->encoding, "pointer"))
 		return (HVO_FRAMES - 1) * HVO_PER_PAGE;
 	return 0;
+}
+
+/* Write back the byte at @at: -EFAULT where the mapping is read-only. */
+static int try_write(void *at)
+{
+	int fds[2], err;
+
+	CHECK_EQ(pipe(fds), 0);
+	CHECK_EQ(write(fds[1], at, 1), 1);
+	err = read(fds[0], at, 1) == 1 ? 0 : -errno;
+	close(fds[0]);
+	close(fds[1]);
+	return err;
 }
 
 static void check_layout(const struct pb_variant *variant, int layout)
@@ -675,7 +686,6 @@ static void check_layout(const struct pb_variant *variant, int layout)
 	const int free_fd = lowest_free_fd();
 	void *base, *all;
 	int32_t fd = -1;
-	uint64_t word;
 
 	for (uint32_t i = 0; i < HVO_PAGES; i++) {
 		bool first = i % HVO_FRAMES == 0;
@@ -707,7 +717,7 @@ static void check_layout(const struct pb_variant *variant, int layout)
 	CHECK_EQ(pb_map_frames(base, fd, frames, writable, HVO_PAGES), 0);
 	CHECK_EQ(pb_map_all(fd, HVO_PAGES * FRAME, &all), 0);
 	for (uint32_t i = 0; i < HVO_PAGES; i++)
-		CHECK_EQ(pb_try_write((char *)base + i * FRAME + i),
+		CHECK_EQ(try_write((char *)base + i * FRAME + i),
 			 writable[i] ? 0 : -EFAULT);
 
 	pb_memmap_populate(variant, base, folios, HVO_FOLIOS);
@@ -720,21 +730,14 @@ static void check_layout(const struct pb_variant *variant, int layout)
 				(char *)all + frames[i] * FRAME, FRAME),
 			 0);
 
-	memcpy(&word, (char *)base + 64 + 8, sizeof(word));
 	for (uint32_t i = 0; i < variant->probe_count; i++) {
-		const struct effect *effect = effect_of(&variant->probes[i]);
-
-		/* A wrong head may be read-only. */
-		if (effect->result != THE_HEAD || effect->refcount ||
-		    effect->mapcount || !strcmp(effect->name, "get"))
+		if (!only_reads_heads(&variant->probes[i]))
 			continue;
-		now_doing("%s, %s, layout %d", variant->name, effect->name,
-			  layout);
+		now_doing("%s, %s, layout %d", variant->name,
+			  variant->probes[i].name, layout);
 		pb_memmap_verify(variant->probes[i].run, base, offsets, heads,
 				 pages, &found);
-		CHECK_EQ(found.wrong,
-			 wrong_over(variant, layout,
-				    word == ((uintptr_t)base | 1)));
+		CHECK_EQ(found.wrong, wrong_over(variant, layout));
 	}
 
 	pb_unmap(base, HVO_PAGES * FRAME);
@@ -919,32 +922,38 @@ static void test_sampler(void)
 	static const uint32_t kinds[] = { PB_CLOCK_COUNTER, PB_CLOCK_GETTIME };
 	struct memmap *memmap = malloc(sizeof(*memmap));
 	const struct pb_variant *const *all;
+	const struct pb_probe **again;
 	struct pb_sample samples[BATCHES];
 	struct pb_clock clock;
+	size_t n = 0;
 
 	pb_variants(&all);
-	CHECK(memmap);
+	again = malloc(all[0]->probe_count * sizeof(*again));
+	CHECK(memmap && again);
 	memmap_init(all[0]->struct_page_bytes, memmap);
 	memmap_lay_out(memmap, MAX_ORDER + 1);
 	populate(all[0], memmap);
-	/* The four that were first; the others do not come back unchanged. */
+	for (uint32_t i = 0; i < all[0]->probe_count; i++)
+		if (leaves_counts(&all[0]->probes[i]))
+			again[n++] = &all[0]->probes[i];
+	CHECK(n);
 	for (size_t kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
 		const struct pb_probe *probe;
 
 		CHECK_EQ(pb_clock_init(kinds[kind], 1000000, &clock), 0);
 		for (uint32_t i = 0; i < BATCHES; i++)
 			samples[i] = (struct pb_sample){
-				.run = all[0]->probes[i % 4].run,
+				.run = again[i % n]->run,
 				.base = memmap->base,
 				.offsets = memmap->offsets + i,
-				.lead_in = i % 2 ? LEAD_IN : 0,
+				.warm_up = i % 2 ? LEAD_IN : 0,
 				.lookups = LOOKUPS + i,
 				.ticks = UINT64_MAX,
 				.switches = UINT64_MAX,
 			};
 		CHECK_EQ(pb_sampler_run(&clock, samples, BATCHES), 0);
 		for (uint32_t i = 0; i < BATCHES; i++) {
-			probe = &all[0]->probes[i % 4];
+			probe = again[i % n];
 			now_doing("clock of kind %u, sample %u", kinds[kind],
 				  i);
 			/* 0 where reading the clock costs as much, as in qemu. */
@@ -953,7 +962,7 @@ static void test_sampler(void)
 			CHECK(samples[i].last ==
 			      probe->run(memmap->base,
 					 samples[i].offsets +
-						 samples[i].lead_in +
+						 samples[i].warm_up +
 						 samples[i].lookups - 1,
 					 1));
 		}
@@ -966,6 +975,7 @@ static void test_sampler(void)
 		CHECK(samples[2].ticks == UINT64_MAX);
 		CHECK_EQ(pb_sampler_run(&clock, samples, 0), 0);
 	}
+	free(again);
 	memmap_deinit(memmap);
 	free(memmap);
 }
@@ -1089,9 +1099,9 @@ static const struct {
 	{ "description", test_description },
 	{ "lookups", test_lookups },
 	{ "encode", test_encode },
-	{ "init_head and init_tail", test_init_page },
+	{ "init_head and init_tails", test_init_page },
 	{ "partial folios", test_partial_folios },
-	{ "prep", test_prep },
+	{ "writing tails", test_writing_tails },
 	{ "damage", test_damage },
 	{ "code", test_code },
 	{ "layouts", test_layouts },

@@ -8,10 +8,10 @@ from conftest import LEVELS
 from hypothesis import strategies as st
 
 from pagebench.errors import PagebenchError
+from pagebench.names import PROBES
 from pagebench.plan import building
 from pagebench.plan.groups import Group, Plan
 from pagebench.plan.options import Options
-from pagebench.probes import PROBES
 from pagebench.units import MIB
 
 L3_REPORTED = 32 * MIB

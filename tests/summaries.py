@@ -87,7 +87,7 @@ def group_of(
     named = [contender_of(text) for text in contenders]
     cells = [cell(contender, "contender") for contender in named]
     cells.append(cell(named[0], "aa"))
-    cells.append(Cell(Contender("identity"), "identity", cells[0].encoding))
+    cells.append(Cell(Contender("identity"), "identity", cells[0].tail_words))
     if control:
         if Contender("branchless") not in named:
             cells.append(cell(Contender("branchless"), "control-reference"))
@@ -154,7 +154,7 @@ def sampling_of(
 ) -> dict[str, Any]:
     """A finished sampling's line; ``changes`` replace keys of it."""
     group = plan.groups[index]
-    encodings = sorted({cell.encoding for cell in group.cells}) if group.shared else [0]
+    encodings = sorted({cell.tail_words for cell in group.cells}) if group.shared else [0]
     ns = np.array([model(group, cell, process, plan.rounds) for cell in group.cells])
     chain_ticks = np.full((2, len(encodings), plan.rounds), round(ADD_CHAIN_CYCLES / ghz * TICKS_PER_NS))
     backings = {cell.contender.backing for cell in group.cells}
@@ -166,11 +166,11 @@ def sampling_of(
         "touched_bytes": {cell.contender.layout: group.footprint_bytes for cell in group.cells},
         "backing": {b: {"4k": 0, "2m": 0, b: 4 * MIB} if b != "memfd" else {} for b in sorted(backings)},
         "lookups": [LOOKUPS] * plan.rounds,
-        "lead_in": LOOKUPS // 4,
+        "warm_up": LOOKUPS // 4,
         "ticks": np.round(np.maximum(ns, 0) * LOOKUPS * TICKS_PER_NS).astype(int).tolist(),
         "add_chain_cycles": ADD_CHAIN_CYCLES,
         "add_chain_ticks": chain_ticks.tolist(),
-        "segment": [encodings.index(cell.encoding) if group.shared else 0 for cell in group.cells],
+        "segment": [encodings.index(cell.tail_words) if group.shared else 0 for cell in group.cells],
         "switches": [],
         "copies": [16] * len(group.cells),
         "sampling_ns": 2_000_000,

@@ -10,14 +10,13 @@ from conftest import LEVELS
 from hypothesis import HealthCheck, given, settings
 from plans import asked_for, build, build_or_none, compared
 
-from pagebench import names
+from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import places, presets
 from pagebench.plan.groups import Contender, Plan
 from pagebench.plan.options import Options
-from pagebench.probes import PROBES
 from pagebench.units import GIB
 
 pytestmark = pytest.mark.usefixtures("enough_mappings")
@@ -73,7 +72,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
         assert reference.role == "contender" and str(reference.contender) == made.reference
         assert roles["aa"] == roles["identity"] == 1
         (aa,) = [cell for cell in group.cells if cell.role == "aa"]
-        assert (aa.contender, aa.encoding) == (reference.contender, reference.encoding)
+        assert (aa.contender, aa.tail_words) == (reference.contender, reference.tail_words)
         contenders = [cell.contender for cell in group.cells if cell.role == "contender"]
         assert len(set(contenders)) == len(contenders)
         assert group.level == LEVELS.of(group.footprint_bytes)
@@ -82,10 +81,11 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             wanted = Options(**asked).contenders or presets.DEFAULT_CONTENDERS  # type: ignore[arg-type]
             every = [Contender.parse(text) for text in wanted]
             there = [c for c in every if names.LAYOUTS[c.layout].exists_at(group.order, size)]
-            if PROBES[group.probe].writes_tails or made.memory_model:
+            writes_tails = core.built_in_variants()[names.IDENTITY].probes[group.probe].writes_tails
+            if writes_tails or made.memory_model:
                 there = [c for c in there if c.layout == "plain"]
             assert contenders == there
-            assert not PROBES[group.probe].writes_tails or group.pattern == "heads"
+            assert not writes_tails or group.pattern == "heads"
         if roles["control"]:
             controls += 1
             assert (group.probe, group.level) == ("chain", "l1")
@@ -94,7 +94,7 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             assert twin in [cell.contender for cell in group.cells]
             assert control.layout == "plain"
         # One memmap for all encodings where they fit into what is shared.
-        by_encoding = {cell.encoding for cell in group.cells}
+        by_encoding = {cell.tail_words for cell in group.cells}
         shared = places.memmap_bytes(made, group) <= LEVELS.shared_bytes
         assert group.shared == (shared or len(by_encoding) == 1)
     assert controls == 1

@@ -21,9 +21,9 @@ from pagebench.errors import PagebenchError
 from pagebench.host import resources
 from pagebench.measure import runner
 from pagebench.memmap import models
+from pagebench.names import PROBES
 from pagebench.plan import options
 from pagebench.plan.presets import PRESETS
-from pagebench.probes import PROBES
 from pagebench.results import result_file
 from pagebench.units import format_size
 

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from pagebench import core, names
+from pagebench.architecture import ARCHITECTURES
 from pagebench.errors import PagebenchError
 from pagebench.memmap import folios
 from pagebench.variants import cache, compiled, compiler, registry
@@ -79,7 +80,8 @@ def wrong_lookups(variant: core.Variant, order: int) -> int:
                 folio_map.offsets_of(pages),
                 folio_map.offsets_of(heads),
             ).wrong
-            for probe in ("lookup", "chain", "flags", "get", "gup", "zap")
+            for probe in variant.probes
+            if variant.probes[probe].lookups
         )
 
 
@@ -99,10 +101,11 @@ class TestStructPages:
 
     @pytest.mark.parametrize("size", [72, 80, 128])
     def test_the_mask_is_for_powers_of_two(self, size: int) -> None:
-        numbers = registry.encodings(core.load_variants(compiled.built_in(size)), 2)
-        assert (numbers["mask"] == numbers["pointer"]) == (size != 128)
-        assert numbers["mask"] == numbers["mask-branch"] == numbers["mask-select"] == numbers["branchless"]
-        assert numbers["pointer"] == numbers["fakehead"]
+        variants = core.load_variants(compiled.built_in(size))
+        stated = {name: variant.encoding for name, variant in variants.items()}
+        assert set(stated.values()) == ({"pointer", "mask"} if size == 128 else {"pointer"})
+        numbers = registry.tail_words(variants, 2)
+        assert len(set(zip(stated.values(), numbers.values(), strict=True))) == len(set(stated.values()))
 
     def test_built_in_are_what_the_core_holds(self) -> None:
         assert core.built_in_struct_pages() == [56, 64, 96]
@@ -155,14 +158,14 @@ class TestObjects:
         assert "clang" in core.compiler(paths["clang"]).lower()
         both = {cc: core.load_variants(path) for cc, path in paths.items()}
         for build in both.values():
-            for name in ("pointer", "mask", "fakehead", "branchless"):
-                assert all(wrong_lookups(build[name], order) == 0 for order in (0, 2, 9))
+            for variant in build.values():
+                assert all(wrong_lookups(variant, order) == 0 for order in (0, 2, 9))
         assert machine_code(both["gcc"]["fakehead"]) != machine_code(both["clang"]["fakehead"])
         # One memmap serves both: the encoding is the source's, not the compiler's.
-        pair = {f"{cc} {name}": both[cc][name] for cc in both for name in ("pointer", "mask")}
-        numbers = registry.encodings(pair, 2)
-        assert numbers["gcc pointer"] == numbers["clang pointer"] != numbers["gcc mask"]
-        assert numbers["gcc mask"] == numbers["clang mask"]
+        every = {f"{cc} {name}": variant for cc, build in both.items() for name, variant in build.items()}
+        numbers = registry.tail_words(every, 2)
+        assert len(set(numbers.values())) == 2
+        assert len({(variant.encoding, numbers[name]) for name, variant in every.items()}) == 2
 
     def test_the_same_file_twice(self) -> None:
         path = compiled.built_in(72)
@@ -201,9 +204,10 @@ class TestUserVariant:
         assert list(loaded) == [name]
         variant = loaded[name]
         assert (variant.name, variant.commit, variant.version) == (name, "", "")
+        assert (variant.encoding, variant.form, variant.fixes_fake_heads) == ("", "", False)
         assert variant.subject == "user's own, mine.c"
         assert all(wrong_lookups(variant, order) == 0 for order in range(10))
-        assert registry.encodings({name: variant, **core.built_in_variants(64)}, 2)["pointer"] == 0
+        assert registry.tail_words({name: variant, **core.built_in_variants(64)}, 2)["pointer"] == 0
 
     def test_compiled_as_the_built_in_ones(self, mine: Path) -> None:
         lines = (compiler.sources() / "variants" / "mask-select.c").read_text().splitlines(True)
@@ -211,6 +215,16 @@ class TestUserVariant:
         loaded = core.load_variants(compiled.user_variant("mine", mine))
         built_in = core.load_variants(compiled.built_in(64))["mask-select"]
         assert machine_code(loaded["mine"]) == machine_code(built_in)
+
+    @pytest.mark.parametrize("encoding", ["pointer", "mask"])
+    def test_an_encoding_instead_of_a_set_compound_head(self, encoding: str, mine: Path) -> None:
+        lookup = POINTER.split("static inline void")[0]
+        if encoding == "mask":
+            lookup = lookup.replace("head - 1 :", "(unsigned long)page & head :")
+        mine.write_text(f"#define PB_ENCODING {encoding}\n{lookup}")
+        variant = core.load_variants(compiled.user_variant("mine", mine))["mine"]
+        assert (variant.encoding, variant.form) == (encoding, "")
+        assert all(wrong_lookups(variant, order) == 0 for order in (0, 2, 9))
 
     def test_over_other_struct_pages(self, mine: Path) -> None:
         mine.write_text(f'_Static_assert(sizeof(struct page) == 80, "");\n{POINTER}')
@@ -222,7 +236,8 @@ class TestUserVariant:
         mine.write_text(POINTER.replace("head - 1 :", "head + 63 :"))
         variant = core.load_variants(compiled.user_variant("wrong", mine))["wrong"]
         assert wrong_lookups(variant, 0) == 0
-        assert wrong_lookups(variant, 2) == 6 * 3 * 3
+        looking = sum(probe.lookups > 0 for probe in variant.probes.values())
+        assert wrong_lookups(variant, 2) == looking * 3 * 3
 
     def test_does_not_compile(self, mine: Path, cache: Path) -> None:
         mine.write_text(POINTER.replace("(void)order;", "(void)order"))
@@ -243,6 +258,8 @@ class TestUserVariant:
         [
             ("", "compound_head"),
             (POINTER.split("static inline void")[0], "set_compound_head"),
+            ("#define PB_ENCODING pointer\n" + POINTER, "set_compound_head"),
+            ("#define PB_ENCODING pionter\n" + POINTER.split("static inline void")[0], "PB_SET_pionter"),
             (POINTER.replace(", unsigned int order", "").replace("(void)order;", ""), "too many arguments"),
             (POINTER.replace("(void)order;", "outside(order);"), "outside"),
             (
@@ -430,7 +447,7 @@ class TestCompiler:
             compiled.built_in(72, name)
 
     def test_of_another_machine(self) -> None:
-        other = next((m for m in compiler.MACHINE if m != platform.machine()), "")
+        other = next(name for name in ARCHITECTURES if name != platform.machine())
         name = f"{other}-linux-gnu-gcc"
         if not shutil.which(name):
             pytest.skip(f"{name} is not installed")

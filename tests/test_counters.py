@@ -40,7 +40,12 @@ def group(ids: dict[str, int], enabled_ns: int = 34_700, running_ns: int = 34_70
 
 
 def parse(words: list[int], ids: dict[str, int] = IDS) -> counters.Counts:
-    return counters.counts_from_buffer(ids, np.array(words, dtype=np.uint64))
+    """The counts in the words read from a perf_event group whose events have these ids."""
+    group = core.ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in counters.EVENTS]})
+    ret = core.ffi.new("struct pb_counts *")
+    buffer = core.array("uint64_t[]", np.array(words, dtype=np.uint64))
+    core.check(core.lib.pb_counters_parse(group, buffer, len(words), ret), "reading the hardware counters")
+    return counters.Counts.of(ret)
 
 
 def test_a_read_gives_each_event_its_count() -> None:
@@ -267,17 +272,17 @@ class Rig:
     def opened(self) -> list[str]:
         return [name for name, fd in zip(counters.EVENTS, self.counters.fd, strict=True) if fd >= 0]
 
-    def touch_pages(self, lead_in: int, pages: int) -> Any:
-        """What is counted while so many untouched pages are written, after a lead-in."""
+    def touch_pages(self, warm_up: int, pages: int) -> Any:
+        """What is counted while so many untouched pages are written, after a warm-up."""
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        with mmap.mmap(-1, (lead_in + pages) * mmap.PAGESIZE, flags=private) as memory:
+        with mmap.mmap(-1, (warm_up + pages) * mmap.PAGESIZE, flags=private) as memory:
             with contextlib.suppress(OSError):  # a kernel without THP
                 memory.madvise(mmap.MADV_NOHUGEPAGE)
             base = self.ffi.from_buffer(memory)
-            offsets = np.arange(lead_in + pages, dtype=np.uint32) * (mmap.PAGESIZE // 8)
+            offsets = np.arange(warm_up + pages, dtype=np.uint32) * (mmap.PAGESIZE // 8)
             sample = self.ffi.new(
                 "struct pb_sample *",
-                {"run": self.lib.rig_touch, "base": base, "lead_in": lead_in, "lookups": pages, "ticks": 5},
+                {"run": self.lib.rig_touch, "base": base, "warm_up": warm_up, "lookups": pages, "ticks": 5},
             )
             sample.offsets = self.ffi.from_buffer("uint32_t[]", offsets)
             counts = self.ffi.new("struct pb_counts *")
@@ -315,15 +320,15 @@ def rig(library: Path) -> Iterator[Rig]:
 
 
 def test_the_batch_is_counted_and_the_lead_in_is_not(rig: Rig) -> None:
-    counts = rig.touch_pages(lead_in=7, pages=40)
+    counts = rig.touch_pages(warm_up=7, pages=40)
     assert counts.valid == 0b111111
     assert counts.value[1] == counts.value[2] == 40
     assert counts.running_ns == counts.enabled_ns > 0
 
 
 def test_nothing_is_carried_over_to_the_next_batch(rig: Rig) -> None:
-    long = rig.touch_pages(lead_in=0, pages=4000)
-    short = rig.touch_pages(lead_in=0, pages=2)
+    long = rig.touch_pages(warm_up=0, pages=4000)
+    short = rig.touch_pages(warm_up=0, pages=2)
     assert (long.value[1], short.value[1]) == (4000, 2)
     assert short.enabled_ns < long.enabled_ns
     assert short.running_ns == short.enabled_ns
@@ -349,7 +354,7 @@ def test_members_that_are_refused_are_left_out(rig: Rig) -> None:
     rig.lib.rig_errno[3], rig.lib.rig_errno[4] = errno.EINVAL, errno.ENOENT
     assert rig.init() == 0
     assert rig.opened() == ["cycles", "instructions", "branch_misses", "dtlb_misses"]
-    counts = rig.touch_pages(lead_in=0, pages=9)
+    counts = rig.touch_pages(warm_up=0, pages=9)
     assert (counts.valid, counts.value[1]) == (0b100111, 9)
 
 
@@ -358,7 +363,7 @@ def test_a_group_that_does_not_fit_sheds_members(rig: Rig) -> None:
     rig.lib.rig_fits = 4
     assert rig.init() == 0
     assert rig.opened() == ["cycles", "instructions", "branch_misses", "l1d_misses"]
-    assert rig.touch_pages(lead_in=0, pages=9).value[1] == 9
+    assert rig.touch_pages(warm_up=0, pages=9).value[1] == 9
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])

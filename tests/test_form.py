@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compilers import skip_without
 from elftools.elf.elffile import ELFFile
 
 from pagebench import core
 from pagebench.code import form
+from pagebench.code.disassembly import JUMPS_IF, REGISTER
 from pagebench.errors import PagebenchError
-from pagebench.names import BUILT_IN_STRUCT_PAGES
+from pagebench.memmap import models
+from pagebench.names import BUILT_IN_STRUCT_PAGES, CONTROL, CONTROL_REFERENCE, IDENTITY
 from pagebench.variants import compiler
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
-# Those of one lookup: gup has two with an atomic between, try_get and prep none.
-PROBES = ("lookup", "chain", "flags", "get", "zap")
+# What each does is the same for all variants.
+PROBES = core.built_in_variants()[IDENTITY].probes
+ONE_LOOKUP = [name for name, probe in PROBES.items() if probe.lookups == 1]
+LEFT_TO_THE_COMPILER = {"branch", "select"}
 
-# What a name promises of the machine code, whoever compiled it.
-PINNED = {
-    "identity": "none",
-    "pointer-branch": "branch",
-    "pointer-select": "select",
-    "mask-branch": "branch",
-    "mask-select": "select",
-    "fakehead-select": "select",
-}
-
-# Name: how to call it, the machine it compiles for, what else has to be there.
+# Name: how to call it, the machine it compiles for, what Debian calls what it takes.
+CROSS_GCC = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 COMPILERS = {
     "clang": (["clang"], platform.machine(), "clang"),
-    "aarch64-linux-gnu-gcc": (["aarch64-linux-gnu-gcc"], "aarch64", "aarch64-linux-gnu-gcc"),
+    "aarch64-linux-gnu-gcc": (["aarch64-linux-gnu-gcc"], "aarch64", CROSS_GCC),
     # With the C library's headers of the other one.
-    "clang --target=aarch64": (["clang", "--target=aarch64-linux-gnu"], "aarch64", "aarch64-linux-gnu-gcc"),
+    "clang --target=aarch64": (["clang", "--target=aarch64-linux-gnu"], "aarch64", f"clang {CROSS_GCC}"),
 }
 
 RETURN = {"x86_64": "c3", "aarch64": "c0035fd6"}
@@ -45,7 +41,7 @@ RETURN = {"x86_64": "c3", "aarch64": "c0035fd6"}
 
 def probe(code: str | bytes, variant_code: tuple[int, int], name: str = "lookup") -> core.Probe:
     code = code if isinstance(code, bytes) else bytes.fromhex(code)
-    return core.Probe(name=name, run=0, start=0, code=code, variant_code=variant_code, cdata=None)
+    return dataclasses.replace(PROBES[name], run=0, start=0, code=code, variant_code=variant_code, cdata=None)
 
 
 def analyse_by_hand(code: str, machine: str) -> tuple[form.Listing, str]:
@@ -59,23 +55,37 @@ def tail_test(listing: form.Listing) -> str:
     return " ".join(i.mnemonic for i in listing.instructions if i.tail_test)
 
 
-def promised(name: str, struct_page_bytes: int) -> set[str]:
-    """The forms that a variant may have."""
-    if name in PINNED:
-        return {PINNED[name]}
-    if name in {"branchless", "control"} and struct_page_bytes == 64:
-        return {"arith"}
-    return {"branch", "select"}  # left to the compiler; other sizes have no mask
-
-
 def lookups(variant: core.Variant) -> list[core.Probe]:
     """The variant's probes of one lookup."""
-    return [variant.probes[name] for name in PROBES]
+    return [variant.probes[name] for name in ONE_LOOKUP]
 
 
-def check_variant(name: str, struct_page_bytes: int, listing: form.Listing) -> None:
-    """What holds of a variant's probe by any compiler."""
-    assert listing.form in promised(name, struct_page_bytes), name
+def harness_shape(listing: form.Listing) -> tuple[str, ...]:
+    """The loop around a variant, for comparison with that around another one.
+
+    In order of execution, registers and moves between them left out, then what
+    controls the loop, sorted: equal for all variants of a probe by one compiler.
+    """
+    work: list[str] = []
+    control: list[str] = []
+    for instruction in listing.harness:
+        name = instruction.mnemonic.split()[-1]
+        text = REGISTER.sub("r", f"{instruction.mnemonic} {instruction.operands}")
+        if JUMPS_IF.fullmatch(name):
+            (control if instruction.loop_control else work).append("repeat")
+        elif instruction.loop_control:
+            control.append(re.sub(r" (r, )+", " ", text))
+        elif stepping := re.fullmatch(r"(.*\]), (#\w+)", text):
+            work.append(stepping[1])
+            control.append(f"add {stepping[2]}")
+        elif name not in {"jmp", "b"} and text != "mov r, r":
+            work.append(text)
+    return (*work, *sorted(control))
+
+
+def check_variant(variant: core.Variant, listing: form.Listing) -> None:
+    """What holds of a variant's probe of one lookup by any compiler."""
+    assert listing.form in ({variant.form} if variant.form else LEFT_TO_THE_COMPILER), variant.name
     assert not listing.immovable
     assert listing.bytes == sum(i.size for i in listing.instructions)
     assert listing.loop_instructions == listing.variant_instructions + len(listing.harness)
@@ -87,19 +97,27 @@ def check_variant(name: str, struct_page_bytes: int, listing: form.Listing) -> N
     jumps = [i for i in own if re.match(r"j(?!mp)|[ct]bn?z|b\.", i.mnemonic)]
     if listing.form == "branch":
         assert marked[-1] in jumps
-    elif name.startswith("fakehead"):
-        assert jumps  # after the tail test, whatever became of that
-    else:
-        assert not jumps
+    else:  # fake heads are looked for behind a branch, whatever became of the tail test
+        assert bool(jumps) == variant.fixes_fake_heads
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
-@pytest.mark.parametrize("probe_name", PROBES)
-def test_built_in_variants_are_what_they_are_called(struct_page_bytes: int, probe_name: str) -> None:
+@pytest.mark.parametrize("probe_name", ONE_LOOKUP)
+def test_built_in_variants_are_what_they_promise(struct_page_bytes: int, probe_name: str) -> None:
+    for variant in core.built_in_variants(struct_page_bytes).values():
+        check_variant(variant, form.analyse(variant.probes[probe_name]))
+
+
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
+def test_a_form_in_a_name_is_a_promise(struct_page_bytes: int) -> None:
     variants = core.built_in_variants(struct_page_bytes)
-    assert PINNED.keys() < variants.keys()
     for name, variant in variants.items():
-        check_variant(name, struct_page_bytes, form.analyse(variant.probes[probe_name]))
+        if name.endswith(("-branch", "-select")):
+            assert variant.form == name.rpartition("-")[2]
+    assert variants[IDENTITY].form == "none"
+    # One add more than its reference, and nothing that is predicted.
+    arith = "arith" if models.has_mask(struct_page_bytes) else ""
+    assert variants[CONTROL].form == variants[CONTROL_REFERENCE].form == arith
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
@@ -115,20 +133,25 @@ def test_fakehead_tests_the_page_before_its_neighbour(struct_page_bytes: int) ->
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_probes_without_a_lookup_have_no_form(struct_page_bytes: int) -> None:
     for variant in core.built_in_variants(struct_page_bytes).values():
-        assert {form.analyse(variant.probes[name]).form for name in ("try_get", "prep")} == {"none"}
+        none = [probe for probe in variant.probes.values() if not probe.lookups]
+        assert {form.analyse(probe).form for probe in none} == {"none"}
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
-def test_gup_looks_up_twice(struct_page_bytes: int) -> None:
+def test_several_lookups_are_so_many_times_the_instructions(struct_page_bytes: int) -> None:
+    several = [probe.name for probe in PROBES.values() if probe.lookups > 1]
+    assert several
     for name, variant in core.built_in_variants(struct_page_bytes).items():
-        once, twice = (form.analyse(variant.probes[probe_name]) for probe_name in ("lookup", "gup"))
-        assert once.form == twice.form, name
-        assert twice.variant_instructions > 2 * once.variant_instructions, name
-        assert not twice.immovable
+        once = form.analyse(variant.probes["lookup"])
+        for probe in map(variant.probes.__getitem__, several):
+            listing = form.analyse(probe)
+            assert listing.form == once.form, name
+            assert listing.variant_instructions > probe.lookups * once.variant_instructions, name
+            assert not listing.immovable
 
 
 def test_identity_has_nothing_of_its_own() -> None:
-    for one in lookups(core.built_in_variants()["identity"]):
+    for one in lookups(core.built_in_variants()[IDENTITY]):
         listing = form.analyse(one)
         assert (listing.variant_instructions, listing.variant_bytes, tail_test(listing)) == (0, 0, "")
         assert len(listing.harness) == listing.loop_instructions > 3
@@ -136,8 +159,14 @@ def test_identity_has_nothing_of_its_own() -> None:
 
 def test_code_between_the_marks_is_the_variants() -> None:
     """Without an arm elsewhere, there is nothing else."""
-    for name in ("pointer-select", "mask-select", "branchless", "control"):
-        for one in lookups(core.built_in_variants()[name]):
+    straight = [
+        variant
+        for variant in core.built_in_variants().values()
+        if variant.form in {"select", "arith"} and not variant.fixes_fake_heads
+    ]
+    assert straight
+    for variant in straight:
+        for one in lookups(variant):
             begin, end = one.variant_code
             for i in form.analyse(one).instructions:
                 assert i.in_variant == (begin <= i.offset < end and not i.loop_control)
@@ -154,12 +183,12 @@ def test_an_arm_behind_the_return_is_the_variants() -> None:
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
 def test_the_harness_is_the_same_around_every_variant(struct_page_bytes: int) -> None:
     shapes = {}
-    for probe_name in PROBES:
+    for probe_name in ONE_LOOKUP:
         variants = core.built_in_variants(struct_page_bytes).values()
-        found = {v.name: form.harness_shape(form.analyse(v.probes[probe_name])) for v in variants}
-        assert set(found.values()) == {found["identity"]}
-        shapes[probe_name] = found["identity"]
-    assert len(set(shapes.values())) == len(PROBES)
+        found = {v.name: harness_shape(form.analyse(v.probes[probe_name])) for v in variants}
+        assert set(found.values()) == {found[IDENTITY]}
+        shapes[probe_name] = found[IDENTITY]
+    assert len(set(shapes.values())) == len(ONE_LOOKUP)
     assert len(shapes["lookup"]) < len(shapes["chain"]) < len(shapes["flags"])
 
 
@@ -171,14 +200,14 @@ def test_harness_shape_sees_one_instruction_more() -> None:
     plain = form.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
     longer = form.analyse(probe(LOOP.format("4883c800", "ed"), (6, 6)), "x86_64")  # or rax, 0
     owned = form.analyse(probe(LOOP.format("4883c800", "ed"), (6, 10)), "x86_64")
-    assert form.harness_shape(plain) == (
+    assert harness_shape(plain) == (
         "mov r, dword ptr [r]",
         "lea r, [r + r*8]",
         "add 4",
         "cmp r",
         "repeat",
     )
-    assert form.harness_shape(longer) != form.harness_shape(plain) == form.harness_shape(owned)
+    assert harness_shape(longer) != harness_shape(plain) == harness_shape(owned)
 
 
 def test_harness_shape_does_not_see_registers_moves_and_layout() -> None:
@@ -187,7 +216,7 @@ def test_harness_shape_does_not_see_registers_moves_and_layout() -> None:
     rotated = "eb0c 4989c0 4883c104 4939c9 7408 8b01 498d04c2 ebec c3"
     listing = form.analyse(probe(rotated, (20, 20)), "x86_64")
     plain = form.analyse(probe(LOOP.format("", "f1"), (6, 6)), "x86_64")
-    assert form.harness_shape(listing) == form.harness_shape(plain)
+    assert harness_shape(listing) == harness_shape(plain)
 
 
 def test_a_step_scheduled_into_the_variant_is_the_harness() -> None:
@@ -198,7 +227,7 @@ def test_a_step_scheduled_into_the_variant_is_the_harness() -> None:
     assert [i.offset for i in listing.instructions if i.in_variant] == [8, 12, 32, 36]
     assert [i.offset for i in listing.instructions if i.loop_control] == [16, 20, 24]
     assert (listing.form, listing.loop_instructions) == ("branch", 9)
-    assert form.harness_shape(listing) == (
+    assert harness_shape(listing) == (
         "ldr r, [r]",
         "add r, r, r, lsl #3",
         "add #4",
@@ -395,7 +424,7 @@ def test_code_that_depends_on_its_address_is_immovable(machine: str, code: str, 
     [
         (probe("9006", (0, 1)), "x86_64", "no x86_64 instruction begins at 0x1"),
         (probe("c390", (0, 1)), "x86_64", "never reaches its end at 0x1"),
-        (probe("c3", (0, 0)), "riscv64", "not riscv64"),
+        (probe("c3", (0, 0)), "riscv64", "not for riscv64"),
     ],
 )
 def test_what_cannot_be_read_is_an_error(one: core.Probe, machine: str, message: str) -> None:
@@ -418,26 +447,27 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
             marks[section][kind] = symbol["st_value"] + entry["r_addend"]
         for section, where in marks.items():
             code = elf.get_section_by_name(section).data()
-            name = "try_get" if section.endswith("try_get") else section.rpartition("_")[2]
+            name = max((name for name in PROBES if section.endswith(f"_{name}")), key=len)
             yield probe(code, (where[0], where[1]), name)
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES[:2])
 @pytest.mark.parametrize("name", COMPILERS)
 def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> None:
-    cc, machine, needs = COMPILERS[name]
-    for command in (cc[0], needs):
-        if shutil.which(command) is None:
-            pytest.skip(f"{command} is not installed")
+    cc, machine, packages = COMPILERS[name]
+    skip_without(cc, packages)
     flags = [*compiler.variant_cflags(cc, machine), f"-DPB_STRUCT_PAGE={struct_page_bytes}"]
+    variants = core.built_in_variants(struct_page_bytes)
     shapes: dict[str, set[tuple[str, ...]]] = {}
     for source in sorted((CSRC / "variants").glob("*.c")):
         compiler.compile_object(cc, flags, source, tmp_path / "variant.o")
         found = {one.name: form.analyse(one, machine) for one in probes_of(tmp_path / "variant.o")}
-        assert found.keys() == {*PROBES, "gup", "try_get", "prep"}
-        assert found["gup"].form == found["lookup"].form
-        for probe_name in PROBES:
+        assert found.keys() == PROBES.keys()
+        for probe_name, listing in found.items():
+            if PROBES[probe_name].lookups > 1:
+                assert listing.form == found["lookup"].form
+        for probe_name in ONE_LOOKUP:
             listing = found[probe_name]
-            check_variant(source.stem, struct_page_bytes, listing)
-            shapes.setdefault(probe_name, set()).add(form.harness_shape(listing))
-    assert [len(shape) for shape in shapes.values()] == [1] * len(PROBES), shapes
+            check_variant(variants[source.stem], listing)
+            shapes.setdefault(probe_name, set()).add(harness_shape(listing))
+    assert [len(shape) for shape in shapes.values()] == [1] * len(ONE_LOOKUP), shapes

@@ -35,7 +35,7 @@ def test_promises_are_those_of_the_facts() -> None:
 
 def test_only_powers_of_two_have_a_mask() -> None:
     for size in names.BUILT_IN_STRUCT_PAGES:
-        numbers = registry.encodings(
+        numbers = registry.tail_words(
             {name: registry.find(name, size) for name in ("pointer", "mask", "branchless")}, 2
         )
         assert (numbers["mask"] != numbers["pointer"]) == models.has_mask(size) == (size == 64)

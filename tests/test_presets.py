@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from plans import axes, build
 
+from pagebench.names import PROBES
 from pagebench.plan import options, presets
 from pagebench.plan.groups import Contender
-from pagebench.probes import PROBES
 
 pytestmark = pytest.mark.usefixtures("enough_mappings")
 

@@ -109,7 +109,7 @@ def test_segments_are_the_encodings_of_shared_frames() -> None:
     shared = summaries.group_of(["pointer", "mask", "fakehead", "branchless"])
     parts = segments(shared)
     assert sorted(c for part in parts for c in part) == list(range(len(shared.cells)))
-    assert [{shared.cells[c].encoding for c in part} for part in parts] == [{0}, {1}]
+    assert [{shared.cells[c].tail_words for c in part} for part in parts] == [{0}, {1}]
     apart = dataclasses.replace(shared, shared=False)
     assert segments(apart) == [list(range(len(apart.cells)))]
 
@@ -150,13 +150,13 @@ def test_a_group_is_sampled(place: Place, clock: core.Clock) -> None:
     assert line["copies"] == [1] * cells
     assert line["counts"] == [{}] * cells
     assert all(0 <= cell < cells and 0 <= round_ < ROUNDS for cell, round_ in line["switches"])
-    encodings = [cell.encoding for cell in placement.group.cells]
+    encodings = [cell.tail_words for cell in placement.group.cells]
     assert line["segment"] == encodings
     assert 0 < line["timed_ns"] < line["sampling_ns"]
     # Batches of a round are equally long, and not the same from round to round.
     spread = np.ptp(line["lookups"]) / np.mean(line["lookups"])
     assert 0 < spread <= 2 * sampling.DITHER + 0.01
-    assert 0 < line["lead_in"] < np.min(line["lookups"])
+    assert 0 < line["warm_up"] < np.min(line["lookups"])
 
 
 @pytest.mark.parametrize("probe", ["get", "gup", "zap", "flags", "try_get"])
@@ -165,10 +165,10 @@ def test_probes_that_go_on_with_the_head(place: Place, clock: core.Clock, probe:
     assert np.min(line["ticks"]) > 0
 
 
-def test_warm_up_rounds_are_not_kept(place: Place, clock: core.Clock) -> None:
+def test_a_burn_in_is_not_kept(place: Place, clock: core.Clock) -> None:
     placement = place(own_group(footprint=64 * KIB))
     sampler = sampler_of(placement, clock, rounds=9)
-    assert (sampler.warm_up, sampler.rounds) == (3, 12)
+    assert (sampler.burn_in, sampler.rounds) == (3, 12)
     line = sampler.run()
     assert np.shape(line["ticks"]) == (len(placement.group.cells), 9)
     assert np.shape(line["lookups"]) == (9,)
@@ -236,14 +236,14 @@ def test_a_schedule_times_every_cell_in_every_round(
         assert set(ends["run"].flat) == {core.ADD_CHAIN}
         assert set(ends["lookups"].flat) == {sampling.ADD_CHAIN_CYCLES}
         batches = samples[:, 1:-1]
-        assert (batches["lead_in"] == 100).all()
+        assert (batches["warm_up"] == 100).all()
         assert (batches["lookups"] == 500 + np.arange(sampler.rounds)[:, None]).all()
         for at, order in np.ndenumerate(schedule.order):
             p = placement.loops[schedule.visits[order]]
             assert batches[at]["base"] == p.base
             assert batches[at]["run"] in p.runs
         assert all(sorted(row) == list(range(len(schedule.visits))) for row in schedule.order.tolist())
-        # Windows, lead-in included, lie in the sequence, and nobody's overlap another's.
+        # Windows, warm-up included, lie in the sequence, and nobody's overlap another's.
         starts = schedule.starts
         offsets = sampler.windows.offsets
         assert (batches["offsets"] == offsets.ctypes.data + 4 * starts.astype(np.uint64)).all()
@@ -298,7 +298,7 @@ def test_encodings_alternate_abba_and_every_round_is_run_once(
     monkeypatch.setattr(
         placement.memmaps,
         "encode",
-        lambda placed: [encoded.append(p.cell.encoding) or p for p in real(placed)],
+        lambda placed: [encoded.append(p.cell.tail_words) or p for p in real(placed)],
     )
     sampler._sample(schedules, per_block)
     blocks = -(-ROUNDS // per_block)
@@ -310,7 +310,7 @@ def test_encodings_alternate_abba_and_every_round_is_run_once(
 
 def test_re_encoding_takes_a_tenth_of_the_time_at_most(place: Place, clock: core.Clock) -> None:
     sampler = sampler_of(place(shared_group()), clock, rounds=50)
-    round_ns = len(sampler.loops) * sampling.BATCH_NS * (1 + sampling.LEAD_IN)
+    round_ns = len(sampler.loops) * sampling.BATCH_NS * (1 + sampling.WARM_UP)
     for encode_ns in (0, 1e3, 1e5, 2e5, 1e12):
         rounds = sampler._rounds_per_block(encode_ns)
         assert 1 <= rounds <= 50

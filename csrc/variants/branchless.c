@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID	   branchless
-#define PB_NAME	   "branchless"
-#define PB_COMMIT  "66b2a3d9ae46"
-#define PB_SUBJECT "mm: remove the branch from compound_head()"
-#define PB_VERSION "v7.1 and later"
+#define PB_ID	    branchless
+#define PB_NAME	    "branchless"
+#define PB_COMMIT   "66b2a3d9ae46"
+#define PB_SUBJECT  "mm: remove the branch from compound_head()"
+#define PB_VERSION  "v7.1 and later"
+#define PB_ENCODING mask
+#define PB_FORM	    (PB_HAS_MASK ? "arith" : "")
 
 static __always_inline const struct page *compound_head(const struct page *page)
 {
@@ -21,13 +23,6 @@ static __always_inline const struct page *compound_head(const struct page *page)
 	mask = (info & 1) - 1;
 	mask |= info;
 	return (const struct page *)((unsigned long)page & mask);
-}
-
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	set_compound_mask(tail, head, order);
 }
 
 #include "../variant.h"

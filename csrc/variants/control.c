@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "../arch.h"
 #include "../page.h"
 
-#define PB_ID	   control
-#define PB_NAME	   "control"
-#define PB_COMMIT  ""
-#define PB_SUBJECT "positive control: branchless and one dependent add"
-#define PB_VERSION ""
-
-#if defined(__x86_64__)
-#define ADD(x, y) __asm__ volatile("add %1, %0" : "+r"(x) : "r"(y) : "cc")
-#else
-#define ADD(x, y) __asm__ volatile("add %0, %0, %1" : "+r"(x) : "r"(y))
-#endif
+#define PB_ID	    control
+#define PB_NAME	    "control"
+#define PB_COMMIT   ""
+#define PB_SUBJECT  "positive control: branchless and one dependent add"
+#define PB_VERSION  ""
+#define PB_ENCODING mask
+#define PB_FORM	    (PB_HAS_MASK ? "arith" : "")
 
 /* One core cycle more than branchless, by construction. */
 static __always_inline const struct page *compound_head(const struct page *page)
@@ -27,15 +24,8 @@ static __always_inline const struct page *compound_head(const struct page *page)
 		head = info & 1 ? info - 1 : (unsigned long)page;
 	}
 	OPTIMIZER_HIDE_VAR(zero);
-	ADD(head, zero);
+	PB_ASM_ADD(PB_ADD, head, zero);
 	return (const struct page *)head;
-}
-
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	set_compound_mask(tail, head, order);
 }
 
 #include "../variant.h"

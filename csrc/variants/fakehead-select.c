@@ -6,7 +6,9 @@
 #define PB_COMMIT "e7d324850bfc"
 #define PB_SUBJECT \
 	"mm: hugetlb: free the 2nd vmemmap page associated with each HugeTLB page"
-#define PB_VERSION "v5.17 ... v7.0, hugetlb_optimize_vmemmap_key on"
+#define PB_VERSION  "v5.17 ... v7.0, hugetlb_optimize_vmemmap_key on"
+#define PB_ENCODING pointer
+#define PB_FORM	    "select"
 
 static __always_inline const struct page *compound_head(const struct page *page)
 {
@@ -18,14 +20,6 @@ static __always_inline const struct page *compound_head(const struct page *page)
 	if (UNPREDICTABLE(head & 1))
 		return (const struct page *)(head - 1);
 	return fixed;
-}
-
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	(void)order;
-	set_compound_pointer(tail, head);
 }
 
 /* page_count_writable(): the address comes from page_fixed_fake_head(). */

@@ -6,7 +6,9 @@
 #define PB_COMMIT "8c846c879e22"
 #define PB_SUBJECT \
 	"mm: rework compound_head() for power-of-2 sizeof(struct page)"
-#define PB_VERSION "v7.1"
+#define PB_VERSION  "v7.1"
+#define PB_ENCODING mask
+#define PB_FORM	    "select"
 
 static __always_inline const struct page *compound_head(const struct page *page)
 {
@@ -18,13 +20,6 @@ static __always_inline const struct page *compound_head(const struct page *page)
 	if (UNPREDICTABLE(info & 1))
 		return (const struct page *)head;
 	return page;
-}
-
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	set_compound_mask(tail, head, order);
 }
 
 #include "../variant.h"

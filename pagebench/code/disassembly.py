@@ -11,17 +11,12 @@ from typing import Any, NamedTuple
 
 import capstone
 
-from pagebench import core
+from pagebench import architecture, core
+from pagebench.architecture import ARCHITECTURES
 from pagebench.errors import PagebenchError
 
-# Every general-purpose register, under the name of the 64 bits it is part of.
-WIDE = {
-    **{part: f"r{x}x" for x in "abcd" for part in (f"r{x}x", f"e{x}x", f"{x}x", f"{x}l", f"{x}h")},
-    **{part: f"r{x}" for x in ("si", "di", "bp", "sp") for part in (f"r{x}", f"e{x}", x, f"{x}l")},
-    **{f"r{n}{part}": f"r{n}" for n in range(8, 16) for part in ("", "d", "w", "b")},
-    **{f"{part}{n}": f"x{n}" for n in (*range(31), "zr") for part in "xw"},
-    **{"fp": "x29", "lr": "x30", "sp": "sp", "wsp": "sp", "rip": "rip", "rflags": "flags"},
-}
+# Every register of every architecture, under the name of the 64 bits it is part of.
+WIDE = {part: wide for one in ARCHITECTURES.values() for part, wide in one.registers.items()}
 REGISTER = re.compile(rf"\b(?:{'|'.join(WIDE)})\b")
 JUMPS_IF = re.compile(r"j(?!mp).+|loop.*|bc?\..+|[ct]bn?z")
 _NO_WAY_ON = {"jmp", "b", "br", "ret", "ud1", "ud2", "int3", "hlt", "brk", "udf"}
@@ -113,18 +108,22 @@ def _access_aarch64(raw: Any, name: str, args: list[str]) -> _Access:
     return args[results:], reads, writes
 
 
-_MACHINES: dict[str, tuple[int, int, Callable[[Any, str, list[str]], _Access]]] = {
-    "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64, _access_x86),
-    "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM, _access_aarch64),
+# What an instruction reads and writes, as far as capstone can be believed.
+_ACCESS: dict[str, Callable[[Any, str, list[str]], _Access]] = {
+    "x86_64": _access_x86,
+    "aarch64": _access_aarch64,
 }
 
 
-def decode(probe: core.Probe, machine: str) -> dict[int, Op]:
-    """The instructions of a probe by their offsets."""
-    if machine not in _MACHINES:
-        raise PagebenchError(f"pagebench disassembles {' and '.join(_MACHINES)}, not {machine}")
-    architecture, mode, access = _MACHINES[machine]
-    disassembler = capstone.Cs(architecture, mode)
+def decode(probe: core.Probe, machine: str | None = None) -> dict[int, Op]:
+    """The instructions of a probe by their offsets.
+
+    ``machine`` is a ``uname -m``, the running one by default.  Raises PagebenchError for one that pagebench
+    does not know, and for what is no code of it.
+    """
+    known = architecture.find(machine)
+    access = _ACCESS[known.name]
+    disassembler = capstone.Cs(*(getattr(capstone, name) for name in known.capstone))
     disassembler.detail = True
     ops: dict[int, Op] = {}
     begin, end = -1, 0
@@ -141,5 +140,5 @@ def decode(probe: core.Probe, machine: str) -> dict[int, Op]:
             if trap:
                 break
     if end != len(probe.code):
-        raise PagebenchError(f"the probe {probe.name}: no {machine} instruction begins at {end:#x}")
+        raise PagebenchError(f"the probe {probe.name}: no {known.name} instruction begins at {end:#x}")
     return ops

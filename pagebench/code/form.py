@@ -8,28 +8,27 @@ error, never a guess.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from pagebench import core
-from pagebench.code.disassembly import JUMPS_IF, REGISTER, WIDE, Op, decode, parse_number, registers
+from pagebench.code.disassembly import JUMPS_IF, WIDE, Op, decode, parse_number, registers
 from pagebench.code.listing import Form, Instruction, Listing
 from pagebench.errors import PagebenchError
 
 
 def _reach(ops: Mapping[int, Op], starts: Iterable[int], among: Collection[int]) -> dict[int, Op]:
     """What control flow reaches from ``starts`` inside ``among``, in order of execution."""
-    found: dict[int, Op] = {}
+    reached: dict[int, Op] = {}
     stack = list(starts)
     while stack:
         at = stack.pop()
-        if at in among and at in ops and at not in found:
-            found[at] = ops[at]
+        if at in among and at in ops and at not in reached:
+            reached[at] = ops[at]
             stack.extend(reversed(ops[at].successors))
-    return found
+    return reached
 
 
 class _Value(NamedTuple):
@@ -194,7 +193,7 @@ def analyse(probe: core.Probe, machine: str | None = None) -> Listing:
     harness's: compilers schedule those across the marks.  Raises PagebenchError
     for code that cannot be followed.
     """
-    ops = decode(probe, machine or platform.machine())
+    ops = decode(probe, machine)
     begin, end = probe.variant_code
     region = _reach(ops, [begin], ops.keys() - {end})
     if begin != end and not any(end in op.successors for op in region.values()):
@@ -219,26 +218,3 @@ def analyse(probe: core.Probe, machine: str | None = None) -> Listing:
         harness=tuple(instructions[at] for at in harness),
         immovable=_immovable(ops.values(), len(probe.code)),
     )
-
-
-def harness_shape(listing: Listing) -> tuple[str, ...]:
-    """The loop around a variant, for comparison with that around another one.
-
-    In order of execution, registers and moves between them left out, then what
-    controls the loop, sorted: equal for all variants of a probe by one compiler.
-    """
-    work: list[str] = []
-    control: list[str] = []
-    for instruction in listing.harness:
-        name = instruction.mnemonic.split()[-1]
-        text = REGISTER.sub("r", f"{instruction.mnemonic} {instruction.operands}")
-        if JUMPS_IF.fullmatch(name):
-            (control if instruction.loop_control else work).append("repeat")
-        elif instruction.loop_control:
-            control.append(re.sub(r" (r, )+", " ", text))
-        elif stepping := re.fullmatch(r"(.*\]), (#\w+)", text):
-            work.append(stepping[1])
-            control.append(f"add {stepping[2]}")
-        elif name not in {"jmp", "b"} and text != "mov r, r":
-            work.append(text)
-    return (*work, *sorted(control))

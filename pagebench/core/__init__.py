@@ -16,7 +16,6 @@ from pagebench.core.memory import (
     Verification,
     encode,
     populate,
-    try_write,
     verify,
     view,
     write_tails,
@@ -25,6 +24,7 @@ from pagebench.core.placement import CodeArena
 from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, pin, run_samples
 from pagebench.core.variant import (
     Probe,
+    Returns,
     Variant,
     abi,
     built_commit,
@@ -49,6 +49,7 @@ __all__ = [
     "Offsets",
     "Probe",
     "Reservation",
+    "Returns",
     "Variant",
     "Verification",
     "abi",
@@ -65,7 +66,6 @@ __all__ = [
     "pin",
     "populate",
     "run_samples",
-    "try_write",
     "variant_cflags",
     "verify",
     "view",

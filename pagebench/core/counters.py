@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from pagebench.core.closing import Closing
@@ -46,22 +45,11 @@ class Counts:
     enabled_ns: int
     running_ns: int
 
-
-def _counts(ret: Any) -> Counts:
-    values = {name: int(ret.value[i]) for i, name in enumerate(EVENTS) if ret.valid >> i & 1}
-    return Counts(values, ret.enabled_ns, ret.running_ns)
-
-
-def counts_from_buffer(ids: Mapping[str, int], buffer: npt.NDArray[np.uint64]) -> Counts:
-    """The counts in the words read from a perf_event group whose events have these ``ids``.
-
-    Raises OSError (EINVAL) for a buffer that is cut short or of another group.
-    """
-    counters = ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in EVENTS]})
-    ret = ffi.new("struct pb_counts *")
-    words = array("uint64_t[]", buffer)
-    check(lib.pb_counters_parse(counters, words, len(buffer), ret), "reading the hardware counters")
-    return _counts(ret)
+    @classmethod
+    def of(cls, cdata: Any) -> Counts:
+        """The counts of a ``struct pb_counts``."""
+        values = {name: int(cdata.value[i]) for i, name in enumerate(EVENTS) if cdata.valid >> i & 1}
+        return cls(values, cdata.enabled_ns, cdata.running_ns)
 
 
 class Counters(Closing):
@@ -84,7 +72,7 @@ class Counters(Closing):
     def run(self, row: npt.NDArray[Any]) -> dict[str, float]:
         """Run one sample (``samples[i : i + 1]``, SAMPLE_DTYPE) and return its counts per lookup.
 
-        Empty where other users kept the group off the PMU.  The lead-in is not counted; the ends of the two
+        Empty where other users kept the group off the PMU.  The warm-up is not counted; the ends of the two
         system calls around the batch are, some tens of instructions.  ``last`` is written, times are not.
         Raises OSError (EINVAL) for a batch of no lookups.
         """
@@ -94,7 +82,7 @@ class Counters(Closing):
         sample = array("struct pb_sample[]", row)
         check(lib.pb_counters_run(self._cdata, sample, ret), "counting a batch")
         lookups = int(row["lookups"][0])
-        return {name: value / lookups for name, value in _counts(ret).values.items()}
+        return {name: value / lookups for name, value in Counts.of(ret).values.items()}
 
     def close(self) -> None:
         """Give the counters back.  A second call does nothing."""

@@ -115,11 +115,6 @@ class FrameMapping(Closing):
             self._fd = None
 
 
-def try_write(at: int) -> None:
-    """Write back the byte at an address.  Raises OSError (EFAULT) where it is read-only."""
-    check(lib.pb_try_write(pointer(at)), "writing to a struct page that is mapped read-only")
-
-
 def view(at: int, size: int) -> npt.NDArray[np.uint8]:
     """The ``size`` bytes at an address as an array, for as long as they live."""
     return np.frombuffer(ffi.buffer(pointer(at), size), np.uint8)

@@ -15,7 +15,7 @@ SAMPLE_DTYPE = np.dtype(
         ("run", np.uint64),
         ("base", np.uint64),
         ("offsets", np.uint64),
-        ("lead_in", np.uint32),
+        ("warm_up", np.uint32),
         ("lookups", np.uint32),
         ("ticks", np.uint64),
         ("last", np.uint64),

@@ -8,18 +8,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pagebench.core.extension import address, ffi, lib, string
 from pagebench.errors import PagebenchError
 
+Returns = Literal["head", "page", "counted"]
+RETURNS: Mapping[int, Returns] = {
+    lib.PB_RETURNS_HEAD: "head",
+    lib.PB_RETURNS_PAGE: "page",
+    lib.PB_RETURNS_COUNTED: "counted",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One timed loop of one variant.
+    """One timed loop of one variant, and what one turn of it does: see ``struct pb_probe``.
 
     ``variant_code`` is where, in bytes from ``start``, the variant's own
     instructions begin and end (``(begin, end)``, the marks of variant.h).
+
+    ``lookups``: how many compound_head() it calls.  ``returns``: of a page, its head, the page itself, or
+    that where its _refcount is not 0 and NULL elsewhere.  ``uses_head``: touches the head's line.
+    ``writes_counts``: be it only to put them back.  ``writes_tails``: takes heads only and writes to every
+    tail, so that none may be mapped read-only.  ``adds_refs``, ``adds_maps``: what it adds to _refcount and
+    _mapcount of the page that it returns.
     """
 
     name: str
@@ -28,16 +41,31 @@ class Probe:
     code: bytes
     variant_code: tuple[int, int]
     cdata: Any
+    lookups: int
+    returns: Returns
+    uses_head: bool
+    writes_counts: bool
+    writes_tails: bool
+    adds_refs: int
+    adds_maps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A ``struct pb_variant``: a compound_head() with its probes."""
+    """A ``struct pb_variant``: a compound_head() with its probes.
+
+    ``encoding`` is what its set_compound_head() writes ("pointer", "mask"), ``form`` what its tail test is
+    promised to become in every probe with a lookup ("branch", "select", "arith", "none"); both empty where
+    nothing is promised.  ``fixes_fake_heads``: it has code for them.
+    """
 
     name: str
     commit: str
     subject: str
     version: str
+    encoding: str
+    form: str
+    fixes_fake_heads: bool
     struct_page_bytes: int
     mapcount_at: int
     refcount_at: int
@@ -65,6 +93,13 @@ def _probe(variant: Any, row: Any) -> Probe:
         code=bytes(ffi.buffer(row.start, end - start)),
         variant_code=(marks[0], marks[1]),
         cdata=ffi.addressof(row),
+        lookups=row.lookups,
+        returns=RETURNS[row.returns],
+        uses_head=bool(row.uses_head),
+        writes_counts=bool(row.writes_counts),
+        writes_tails=bool(row.writes_tails),
+        adds_refs=row.adds_refs,
+        adds_maps=row.adds_maps,
     )
 
 
@@ -76,6 +111,9 @@ def wrap_variant(cdata: Any) -> Variant:
         commit=string(cdata.commit),
         subject=string(cdata.subject),
         version=string(cdata.version),
+        encoding=string(cdata.encoding),
+        form=string(cdata.form),
+        fixes_fake_heads=bool(cdata.fixes_fake_heads),
         struct_page_bytes=cdata.struct_page_bytes,
         mapcount_at=cdata.mapcount_at,
         refcount_at=cdata.refcount_at,
@@ -89,10 +127,10 @@ def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
     """The variants of the core over struct pages of that size, by name."""
     table = ffi.new("const struct pb_variant *const **")
     count = lib.pb_variants(table)
-    found = [
+    variants = [
         wrap_variant(table[0][i]) for i in range(count) if table[0][i].struct_page_bytes == struct_page_bytes
     ]
-    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+    return {variant.name: variant for variant in sorted(variants, key=lambda v: v.name)}
 
 
 def built_in_struct_pages() -> list[int]:
@@ -118,10 +156,10 @@ def _load(path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise PagebenchError(f"cannot load variants: {error}") from error
     try:
-        found = string(_pointer_to(loaded, "pb_layout", "char *"))
+        layout = string(_pointer_to(loaded, "pb_layout", "char *"))
     except ValueError:
         raise PagebenchError(f"{path} holds no variants: compile them with pagebench") from None
-    if found != repr(abi()):
+    if layout != repr(abi()):
         raise PagebenchError(f"{path} was compiled for another build of pagebench: compile it again")
     return loaded
 
@@ -140,8 +178,8 @@ def load_variants(path: Path) -> dict[str, Variant]:
     loaded = _load(path.resolve())
     table = ffi.new("const struct pb_variant *const **")
     count = _pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
-    found = [wrap_variant(table[0][i]) for i in range(count)]
-    return {variant.name: variant for variant in sorted(found, key=lambda v: v.name)}
+    variants = [wrap_variant(table[0][i]) for i in range(count)]
+    return {variant.name: variant for variant in sorted(variants, key=lambda v: v.name)}
 
 
 def _say(symbol: str, path: Path | None) -> str:

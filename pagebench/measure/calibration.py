@@ -76,7 +76,7 @@ def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
             samples["run"], samples["base"] = variant.probes["chain"].run, memory.base
             samples["offsets"] = offsets.ctypes.data + 4 * LOOKUPS * np.arange(BATCHES, dtype=np.uint64)
             samples["lookups"] = LOOKUPS
-            samples["lead_in"][0] = warm
+            samples["warm_up"][0] = warm
             samples["offsets"][1:] += np.uint64(4 * warm)
             core.run_samples(clock, samples)
             latencies.append((footprint, float(np.median(samples["ticks"])) / clock.ticks_per_ns / LOOKUPS))

@@ -98,8 +98,8 @@ class GroupMemmaps(Closing):
         written = []
         for loop in loops:
             current = self._encoded.get(loop.base)
-            if current != loop.cell.encoding:
+            if current != loop.cell.tail_words:
                 self._by_base[loop.base].write(loop.variant, current is None)
-                self._encoded[loop.base] = loop.cell.encoding
+                self._encoded[loop.base] = loop.cell.tail_words
                 written.append(loop)
         return written

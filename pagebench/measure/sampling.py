@@ -20,7 +20,6 @@ from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
 from pagebench.plan import groups
-from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
 
@@ -29,8 +28,8 @@ BATCH_NS = 40_000
 # Equal batches of a clock that moves in steps tie; vary them by this share.
 DITHER = 0.06
 # Shares of a batch: at least, and at most where a pass over the lines is more.
-LEAD_IN = 0.25
-LEAD_IN_AT_MOST = 0.35
+WARM_UP = 0.25
+WARM_UP_AT_MOST = 0.35
 # A million: no branch predictor learns it, no cache holds its lines.
 WINDOW_LOOKUPS = 1 << 20
 # The add chain around segments: some 6 us, of which the clock may miss 10 ns; a
@@ -43,7 +42,7 @@ TRIALS = 3
 SETTLE_TURNS = 16
 COUNTED_ROUNDS = 7
 # One round in three, on top.
-WARM_UP = 3
+BURN_IN = 3
 
 
 class GroupSampler:
@@ -72,8 +71,8 @@ class GroupSampler:
         self.counters = counting
         # Memmaps of their own start with cold lines and page tables: rounds
         # that are sampled and not kept bring all of them to where they stay.
-        self.warm_up = 0 if group.shared else rounds // WARM_UP
-        self.rounds = self.warm_up + rounds
+        self.burn_in = 0 if group.shared else rounds // BURN_IN
+        self.rounds = self.burn_in + rounds
         self.rng = rng
         self.segments = segments(group)
         # One pass over the lines that the pattern touches, as windows go.
@@ -90,22 +89,22 @@ class GroupSampler:
         # Of equal length within the round, dithered between rounds.
         dither = 1 + DITHER * self.rng.uniform(-1, 1, self.rounds)
         lengths = np.maximum(1, (lookups * dither).astype(np.int64))
-        lead_in = self._lead_in(lookups)
+        warm_up = self._warm_up(lookups)
         ticks = np.zeros((len(self.loops), self.rounds), np.int64)
         switches = np.zeros_like(ticks)
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
-        schedules = [self._schedule(segment, lengths, lead_in) for segment in self.segments]
+        schedules = [self._schedule(segment, lengths, warm_up) for segment in self.segments]
         encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
-        timed = slice(self.warm_up, None)
+        timed = slice(self.burn_in, None)
         for number, schedule in enumerate(schedules):
             for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
                 mine = schedule.samples[:, 1:-1][schedule.order == place]
                 ticks[c], switches[c] = mine["ticks"], mine["switches"]
             chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
-            self._check_results(schedule, lengths, lead_in)
+            self._check_results(schedule, lengths, warm_up)
         return {
             "lookups": lengths[timed].tolist(),
-            "lead_in": lead_in,
+            "warm_up": warm_up,
             "ticks": ticks[:, timed].tolist(),
             "add_chain_cycles": ADD_CHAIN_CYCLES,
             "add_chain_ticks": chain[:, :, timed].tolist(),
@@ -123,7 +122,7 @@ class GroupSampler:
     def _calibrate(self) -> tuple[float, float]:
         """Lookups for a batch of BATCH_NS, by the cells' mean; ns to re-encode."""
         trial = TRIAL_LOOKUPS[self.group.level]
-        if PROBES[self.group.probe].writes_tails:  # a lookup of which is a whole folio
+        if self.loops[0].variant.probes[self.group.probe].writes_tails:  # a lookup of which is a whole folio
             trial = max(1, trial >> self.group.order)
         per_lookup = []
         encode_ns = 0
@@ -162,28 +161,28 @@ class GroupSampler:
             samples["offsets"] = self.windows.addresses(self.windows.take(np.array([lookups])))
             core.run_samples(self.clock, samples)
 
-    def _lead_in(self, lookups: float) -> int:
+    def _warm_up(self, lookups: float) -> int:
         """A quarter of a batch; inside L2 one pass over the lines, if that is more."""
-        share = LEAD_IN * lookups
+        share = WARM_UP * lookups
         if self.group.level in ("l1", "l2"):
             share = max(
-                share, min(self.group.footprint_bytes / patterns.LINE_BYTES, LEAD_IN_AT_MOST * lookups)
+                share, min(self.group.footprint_bytes / patterns.LINE_BYTES, WARM_UP_AT_MOST * lookups)
             )
         return math.ceil(share)
 
     def _rounds_per_block(self, encode_ns: float) -> int:
         """Enough that re-encoding stays under a tenth of the time."""
-        round_ns = len(self.loops) * BATCH_NS * (1 + LEAD_IN)
+        round_ns = len(self.loops) * BATCH_NS * (1 + WARM_UP)
         return min(self.rounds, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
 
-    def _schedule(self, segment: Sequence[int], lengths: Ints, lead_in: int) -> Schedule:
+    def _schedule(self, segment: Sequence[int], lengths: Ints, warm_up: int) -> Schedule:
         """Every round of a segment: add chain, cells in their order, add chain."""
         visits = [*segment, *self._extra_visits(segment)]
         order = balanced_orders(range(len(visits)), self.rounds, self.rng)
         samples = np.zeros((self.rounds, len(visits) + 2), core.SAMPLE_DTYPE)
         samples["run"], samples["lookups"] = core.ADD_CHAIN, ADD_CHAIN_CYCLES
         batch = samples[:, 1:-1]
-        starts = self.windows.take(np.repeat(lengths + lead_in, len(visits))).reshape(order.shape)
+        starts = self.windows.take(np.repeat(lengths + warm_up, len(visits))).reshape(order.shape)
         for place, c in enumerate(visits):
             p, mine = self.loops[c], order == place
             # An extra visit runs the original, lest it train a copy's branches.
@@ -191,7 +190,7 @@ class GroupSampler:
             batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, self.rounds)
             batch["base"][mine] = p.base
         batch["offsets"] = self.windows.addresses(starts)
-        batch["lead_in"], batch["lookups"] = lead_in, lengths[:, None]
+        batch["warm_up"], batch["lookups"] = warm_up, lengths[:, None]
         return Schedule(segment, visits, order, starts, samples)
 
     def _extra_visits(self, segment: Sequence[int]) -> list[int]:
@@ -246,8 +245,8 @@ class GroupSampler:
                         counts[c][event] = float(np.median(values))
         return counts
 
-    def _check_results(self, schedule: Schedule, lengths: Ints, lead_in: int) -> None:
-        pfns = self.windows.pfns[schedule.starts + lead_in + lengths[:, None] - 1]
+    def _check_results(self, schedule: Schedule, lengths: Ints, warm_up: int) -> None:
+        pfns = self.windows.pfns[schedule.starts + warm_up + lengths[:, None] - 1]
         got = schedule.samples["last"][:, 1:-1]
         for place, c in enumerate(schedule.visits):
             p, mine = self.loops[c], schedule.order == place

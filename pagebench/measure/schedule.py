@@ -63,5 +63,5 @@ def segments(group: Group) -> list[list[int]]:
     cells = range(len(group.cells))
     if not group.shared:
         return [list(cells)]
-    keys = [(places.place_of(cell, group.shared), cell.encoding) for cell in group.cells]
+    keys = [(places.place_of(cell, group.shared), cell.tail_words) for cell in group.cells]
     return [[c for c in cells if keys[c] == key] for key in sorted(set(keys))]

@@ -12,7 +12,6 @@ from pagebench.errors import PagebenchError
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
 from pagebench.memmap.folios import FolioMap
 from pagebench.plan import groups
-from pagebench.probes import PROBES
 
 Ints = npt.NDArray[np.int64]
 Counts = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -29,24 +28,25 @@ def verify(
     Raises PagebenchError that names pfn, got and expected.  lookup comes first: the probes that go on to
     write to a head must not have a wrong one.
     """
-    probe, folio_map = PROBES[group.probe], memmaps.folio_map
+    folio_map = memmaps.folio_map
     every = folio_map.page_pfns
     for loops in segments:
         memmaps.encode(loops)
         for loop in loops:
             run = int(rng.choice(loop.runs))
+            probe = loop.variant.probes[group.probe]
             lookup = loop.variant.probes["lookup"].run
             if probe.writes_tails:
                 _scrub(folio_map, loop)
-                _look_up(folio_map, loop, group, run, "prep", folio_map.pfns)
+                _look_up(folio_map, loop, group, run, group.probe, folio_map.pfns)
                 _look_up(folio_map, loop, group, lookup, "lookup", every)
                 continue
             if group.probe not in ("lookup", "chain"):
                 _look_up(folio_map, loop, group, lookup, "lookup", every)
-            before = _counts(folio_map, loop) if probe.counts else None
+            before = _counts(folio_map, loop) if probe.uses_head or probe.writes_counts else None
             _look_up(folio_map, loop, group, run, group.probe, every)
             if before is not None:
-                _check_counts(folio_map, loop, group, before, _counts(folio_map, loop))
+                _check_counts(folio_map, loop, group, probe, before, _counts(folio_map, loop))
 
 
 def _look_up(
@@ -67,10 +67,13 @@ def _expected_offsets(folio_map: FolioMap, loop: CellLoop, probe: str, pfns: Int
     else:
         own = folio_map.offsets_of(pfns)
         heads = own if identity else folio_map.offsets_of(folio_map.heads_of(pfns))
-    if PROBES[probe].try_get:
-        is_head = folio_map.heads_of(pfns) == pfns
-        return np.where(is_head, own, core.NO_PAGE)
-    return own if identity else heads
+    match loop.variant.probes[probe].returns:
+        case "counted":  # tails have a _refcount of 0
+            return np.where(folio_map.heads_of(pfns) == pfns, own, core.NO_PAGE)
+        case "page":
+            return own
+        case "head":
+            return own if identity else heads
 
 
 def expected_addresses(folio_map: FolioMap, loop: CellLoop, probe: str, pfns: Ints) -> npt.NDArray[np.uint64]:
@@ -93,20 +96,30 @@ def _counts(folio_map: FolioMap, loop: CellLoop) -> Counts:
     return ints[begin + loop.variant.refcount_at // 4], ints[begin + loop.variant.mapcount_at // 4]
 
 
+def _arrivals(folio_map: FolioMap, loop: CellLoop, returns: core.Returns) -> tuple[Ints, Ints]:
+    """Where among ``page_pfns`` lookups of each of them arrive, and how many do.
+
+    Aliases are read-only, and nobody arrives there who writes.
+    """
+    if returns == "page" or (returns == "head" and loop.variant.name == names.IDENTITY):
+        return np.arange(len(folio_map.page_pfns)), np.ones(len(folio_map.page_pfns), np.int64)
+    heads = np.flatnonzero(folio_map.page_heads == folio_map.page_pfns)
+    return heads, 1 << folio_map.orders if returns == "head" else np.ones(len(heads), np.int64)
+
+
 def _check_counts(
-    folio_map: FolioMap, loop: CellLoop, group: groups.Group, before: Counts, after: Counts
+    folio_map: FolioMap,
+    loop: CellLoop,
+    group: groups.Group,
+    probe: core.Probe,
+    before: Counts,
+    after: Counts,
 ) -> None:
     """Every page's _refcount and _mapcount, after one lookup of each pfn."""
-    probe = PROBES[group.probe]
-    # Where lookups arrive.  Aliases are read-only and nobody arrives there.
-    if loop.variant.name == names.IDENTITY and not probe.try_get:
-        at, hits = np.arange(len(folio_map.page_pfns)), np.ones(len(before[0]), np.int64)
-    else:
-        at = np.flatnonzero(folio_map.page_heads == folio_map.page_pfns)
-        hits = 1 << folio_map.orders if not probe.try_get else np.ones(len(at), np.int64)
+    at, hits = _arrivals(folio_map, loop, probe.returns)
     for name, now, then, each in (
-        ("_refcount", after[0], before[0], probe.refs),
-        ("_mapcount", after[1], before[1], probe.maps),
+        ("_refcount", after[0], before[0], probe.adds_refs),
+        ("_mapcount", after[1], before[1], probe.adds_maps),
     ):
         wrong = np.flatnonzero((now - then)[at] != each * hits)
         if len(wrong):

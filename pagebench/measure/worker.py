@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import core, names
+from pagebench import architecture, core, names
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
@@ -30,7 +30,6 @@ from pagebench.measure.verification import verify
 from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
 from pagebench.plan import groups, places
-from pagebench.probes import PROBES
 from pagebench.results.lines import Sampling
 from pagebench.variants import registry
 
@@ -90,7 +89,7 @@ class Worker:
         self, movable: Mapping[str, bool], stack: ExitStack
     ) -> dict[Loop, npt.NDArray[np.uint64]]:
         """Where each loop may run: copies at drawn offsets, or the original."""
-        rng = self.rng("code")
+        rng, step = self.rng("code"), architecture.find().instruction_alignment
         loops = sorted(
             {
                 (cell.contender.variant, group.probe, cell.role == "aa")
@@ -103,11 +102,11 @@ class Worker:
         copies = [loop for loop in loops if movable[f"{loop[0]} {loop[1]}"] for _ in range(COPIES)]
         if not copies:
             return placed
-        # Neighbours are of different loops; each starts at any byte of a line.
+        # Neighbours are of different loops; each starts anywhere in a line that code may.
         starts = np.empty(len(copies), np.int64)
         used = 0
         for index in rng.permutation(len(copies)):
-            starts[index] = used + rng.integers(LINE_BYTES)
+            starts[index] = used + rng.integers(LINE_BYTES // step) * step
             end = int(starts[index]) + len(probes[copies[index]].code)
             used = -(-end // LINE_BYTES) * LINE_BYTES
         arena = stack.enter_context(core.CodeArena(folios.reserved_bytes(used, "4k")))
@@ -153,6 +152,7 @@ class Worker:
         rng = self.rng("group", index)
         memmaps = self.memmaps(group)
         windows = self.windows(group, memmaps.folio_map)
+        probe = self.variants[names.IDENTITY].probes[group.probe]
         loops = [
             CellLoop(
                 cell,
@@ -165,7 +165,7 @@ class Worker:
         verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
         steal = machine.steal_ticks(self.plan.cpu)
         touched = {
-            place.layout: windows.touched_bytes(PROBES[group.probe].uses_head, place.layout)
+            place.layout: windows.touched_bytes(probe.uses_head, place.layout)
             for place in places.places_of(group)
         }
         backing = self._backing(group, memmaps)
@@ -173,7 +173,7 @@ class Worker:
             group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng
         )
         sampled = sampler.run()
-        if PROBES[group.probe].refs or PROBES[group.probe].maps:
+        if probe.adds_refs or probe.adds_maps:
             # Counts moved, under identity even those of tails.
             memmaps.forget()
         return Sampling(

@@ -18,7 +18,6 @@ from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
 from pagebench.plan.presets import Grid
-from pagebench.probes import PROBES
 from pagebench.units import MIB
 from pagebench.variants import registry
 
@@ -33,8 +32,8 @@ def _check_axes(grid: Grid) -> None:
         if order not in ORDERS:
             raise PagebenchError(f"there is no order {order}: folios have orders from 0 to {MAX_FOLIO_ORDER}")
     for probe in grid.probes:
-        if probe not in PROBES:
-            raise names.nearest(probe, PROBES, "probe")
+        if probe not in names.PROBES:
+            raise names.nearest(probe, names.PROBES, "probe")
 
 
 def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:
@@ -74,10 +73,12 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
     return tuple(cells)
 
 
-def _present(contenders: Sequence[Contender], order: int, probe: str, options: Options) -> list[Contender]:
+def _present(
+    contenders: Sequence[Contender], order: int, probe: core.Probe, options: Options
+) -> list[Contender]:
     """The contenders that have a cell at this order; none without the reference."""
     # Aliased tails are read-only; and a model's memmap is one as its allocator gives it, before HVO.
-    own_frames = PROBES[probe].writes_tails or options.memory_model is not None
+    own_frames = probe.writes_tails or options.memory_model is not None
     present = [
         contender
         for contender in contenders
@@ -104,6 +105,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         name: known[name]
         for name in (*(c.variant for c in contenders), names.CONTROL_REFERENCE, *names.HARNESS)
     }
+    probes = timed[names.IDENTITY].probes  # what they do is the same for all variants
     groups: dict[tuple[Any, ...], Group] = {}
     missing: list[str] = []
     control_at: tuple[Any, ...] | None = None
@@ -112,10 +114,10 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         sizes = [footprint_bytes(text, levels, l3_reported) for text in grid.footprints]
         patterns = [Pattern.parse(text) for text in grid.patterns]
         for order, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
-            if not pattern.exists_at(order) or (PROBES[probe].writes_tails and pattern.name != "heads"):
+            if not pattern.exists_at(order) or (probes[probe].writes_tails and pattern.name != "heads"):
                 missing.append(f"{probe} over {pattern} at order {order}")
                 continue
-            present = _present(contenders, order, probe, options)
+            present = _present(contenders, order, probes[probe], options)
             if not present:
                 missing.append(f"{contenders[0]} at order {order}")
                 continue
@@ -126,10 +128,10 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             )
             if control:
                 control_at = key
-            cells = _cells(present, registry.encodings(timed, order), control)
+            cells = _cells(present, registry.tail_words(timed, order), control)
             # What is re-encoded is the memmap, which is a folio's at least.
             memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
-            shared = len({cell.encoding for cell in cells}) == 1 or memmap <= levels.shared_bytes
+            shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
             groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
         what = f" ({missing[0]} has no cell)" if missing else ""
@@ -172,5 +174,5 @@ def _control_group(
     size = levels.l1_bytes // 2
     # Base pages have no tails for a memory model to misplace.
     order = 2 if options.memory_model is None else 0
-    cells = _cells([reference], registry.encodings(timed, order), control=True)
+    cells = _cells([reference], registry.tail_words(timed, order), control=True)
     return Group(order, size, "random", "chain", "l1", True, cells, "control")

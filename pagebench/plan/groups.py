@@ -84,13 +84,13 @@ class Cell:
     """What is sampled beside the others of its group.
 
     ``role`` is "contender", "identity" (the harness), "aa" (the reference again, a second copy of its code)
-    or "control" (against ``branchless``, its "control-reference").  ``encoding``: cells of the same number
+    or "control" (against ``branchless``, its "control-reference").  ``tail_words``: cells of the same number
     write the same words into tails, and share a memmap without its being re-encoded.
     """
 
     contender: Contender
     role: Role
-    encoding: Natural
+    tail_words: Natural
 
 
 @dataclass(frozen=True, slots=True)

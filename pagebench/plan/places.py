@@ -27,7 +27,7 @@ def place_of(cell: Cell, shared: bool) -> Place:
     One for all of a layout and backing where frames are shared; otherwise one
     per encoding, "0", "1", …, and one for the A/A copy.
     """
-    copy = "0" if shared else "aa" if cell.role == "aa" else str(cell.encoding)
+    copy = "0" if shared else "aa" if cell.role == "aa" else str(cell.tail_words)
     return Place(cell.contender.layout, cell.contender.backing, copy)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pagebench.names import PROBES
 from pagebench.plan.questions import SERIES, STATIC_KEY, contenders_of, of_family
-from pagebench.probes import PROBES
 
 # The first is the reference.  Layouts stand where they exist: from order 7 on.
 DEFAULT_CONTENDERS = (*contenders_of(of_family(SERIES)), "pointer-select", "mask-select")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pagebench import names
 from pagebench.names import LAYOUTS, Origin
 from pagebench.plan.presets import PRESETS
-from pagebench.probes import PROBES
 
 
 def render(variants: Iterable[tuple[Origin, str]]) -> str:
@@ -22,7 +21,7 @@ def render(variants: Iterable[tuple[Origin, str]]) -> str:
         ("layouts", {name: layout.meaning for name, layout in LAYOUTS.items()}),
         ("patterns", {name: pattern.meaning for name, pattern in names.PATTERNS.items()}),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
-        ("probes", {name: probe.meaning for name, probe in PROBES.items()}),
+        ("probes", names.PROBES),
     ]
     text = ["variants (as compiled here)", *lines]
     for title, table in sections:

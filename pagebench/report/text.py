@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 
+from pagebench.architecture import ARCHITECTURES
 from pagebench.report.tables import (
     LEVELS,
     WIDTH,
@@ -23,9 +24,8 @@ from pagebench.results.summary import Span, Summary
 from pagebench.units import format_size
 
 CLOCKS = {
-    ("counter", "x86_64"): "TSC",
-    ("counter", "aarch64"): "CNTVCT",
-    ("gettime", "x86_64"): "clock_gettime",
+    **{("counter", one.name): one.counter for one in ARCHITECTURES.values()},
+    **{("gettime", name): "clock_gettime" for name in ARCHITECTURES},
 }
 
 

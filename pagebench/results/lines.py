@@ -112,7 +112,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     touched_bytes: Mapping[str, Natural]
     backing: Mapping[str, Mapping[str, Natural]]
     lookups: tuple[Positive, ...]
-    lead_in: Natural
+    warm_up: Natural
     ticks: tuple[tuple[Natural, ...], ...]
     add_chain_cycles: Positive
     add_chain_ticks: tuple[tuple[tuple[Natural, ...], ...], ...]

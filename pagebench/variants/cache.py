@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from pagebench import architecture
 from pagebench.errors import PagebenchError
 from pagebench.variants import compiler
 
@@ -18,10 +19,10 @@ OBJECT, LOG = "variants.so", "log"
 
 
 def sources_digest() -> bytes:
-    """A digest of the C core's sources and of the modules here: what is compiled, and what compiles it."""
+    """A digest of the C core's sources and of the modules that compile them, the flags among them."""
     digest = hashlib.sha256()
     ours = [path for path in compiler.sources().rglob("*.[ch]") if path.parent.name != "kmod"]
-    for path in sorted([*ours, *Path(__file__).parent.rglob("*.py")]):
+    for path in sorted([*ours, *Path(__file__).parent.rglob("*.py"), Path(architecture.__file__)]):
         digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()
 

@@ -147,16 +147,16 @@ def literal(text: str) -> str:
 
 def _headers(file: Path, text: bytes) -> dict[Path, bytes]:
     """The user's own headers, as far as quoted includes lead to them.  Raises OSError."""
-    found: dict[Path, bytes] = {}
+    headers: dict[Path, bytes] = {}
     ahead = [(file, text)]
     while ahead:
         source, content = ahead.pop()
         for name in INCLUDE.findall(content):
             header = source.parent / os.fsdecode(name)
-            if header.is_file() and header not in found:
-                found[header] = header.read_bytes()
-                ahead.append((header, found[header]))
-    return found
+            if header.is_file() and header not in headers:
+                headers[header] = header.read_bytes()
+                ahead.append((header, headers[header]))
+    return headers
 
 
 def _shared_object(

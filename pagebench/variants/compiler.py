@@ -7,7 +7,6 @@ imports nothing outside the standard library.  No shell sees a path.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pagebench import architecture
 from pagebench.errors import PagebenchError
 
 # What the kernel's Makefile sets and what changes code: no aliasing or
@@ -44,11 +44,6 @@ OPTIONAL = (
     "-falign-jumps=1",
     "-U_FORTIFY_SOURCE",
 )
-MACHINE = {
-    "x86_64": ("-m64", "-mno-sse", "-mno-mmx", "-mno-80387", "-mtune=generic", "-fcf-protection=none"),
-    "aarch64": ("-mgeneral-regs-only", "-mno-outline-atomics"),
-}
-
 
 # Looked for at run time, in this order, where neither --cc nor $CC names one.
 NAMES = ("cc", "gcc", "clang")
@@ -66,23 +61,21 @@ def find(cc: str | None = None) -> list[str]:
     """
     asked = cc or os.environ.get("CC", "").strip()
     if not asked:
-        found = next(filter(None, map(shutil.which, NAMES)), None)
-        if not found:
+        path = next(filter(None, map(shutil.which, NAMES)), None)
+        if not path:
             raise CompilerError(
                 f"there is no C compiler ({', '.join(NAMES)}): install gcc or clang, or name one with --cc"
             )
-        return [str(Path(found).absolute())]
+        return [str(Path(path).absolute())]
     try:
         words = [asked] if shutil.which(asked) else shlex.split(asked)
     except ValueError:
         words = []
-    found = shutil.which(words[0]) if words else None
-    if not found:
-        whence = "--cc" if cc else "$CC"
-        raise CompilerError(
-            f"there is no compiler {asked!r} ({whence}): install it or name another with --cc"
-        )
-    return [str(Path(found).absolute()), *words[1:]]
+    path = shutil.which(words[0]) if words else None
+    if not path:
+        by = "--cc" if cc else "$CC"
+        raise CompilerError(f"there is no compiler {asked!r} ({by}): install it or name another with --cc")
+    return [str(Path(path).absolute()), *words[1:]]
 
 
 def run(argv: Sequence[str | os.PathLike[str]]) -> subprocess.CompletedProcess[str]:
@@ -116,12 +109,9 @@ def variant_cflags(cc: Sequence[str], machine: str | None = None) -> list[str]:
     """The flags that this compiler compiles variants with.
 
     ``machine`` is a ``uname -m``; the running one by default.  Raises
-    CompilerError where pagebench has no probes for it.
+    PagebenchError where pagebench has no probes for it.
     """
-    machine = machine or platform.machine()
-    if machine not in MACHINE:
-        raise CompilerError(f"pagebench has probes for {' and '.join(MACHINE)}, not for {machine}")
-    flags = [*COMMON, *MACHINE[machine]]
+    flags = [*COMMON, *architecture.find(machine).variant_cflags]
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "empty.c")
         source.write_text("int empty;\n")

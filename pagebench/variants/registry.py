@@ -39,9 +39,9 @@ def known(struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> Mapp
     and for struct pages of another size.
     """
     path = object_of(struct_page_bytes)
-    found = dict(core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path))
+    variants = dict(core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path))
     for one in objects:
-        if one.name in found:
+        if one.name in variants:
             raise PagebenchError(f"there is a variant {one.name} already: choose another name")
         variant = load(one)
         if variant.struct_page_bytes != struct_page_bytes:
@@ -49,8 +49,8 @@ def known(struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> Mapp
                 f"{one.name} has a struct page of {variant.struct_page_bytes} bytes, the others of "
                 f"{struct_page_bytes}: give --struct-page {variant.struct_page_bytes}"
             )
-        found[one.name] = variant
-    return found
+        variants[one.name] = variant
+    return variants
 
 
 def find(name: str, struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> core.Variant:
@@ -107,7 +107,7 @@ def users_own(name: str, file: Path, struct_page_bytes: int) -> Loaded:
     return Loaded(name, name, str(path), f"{file.name}, {core.compiler(path)}", core.variant_cflags(path))
 
 
-def encodings(variants: Mapping[str, core.Variant], order: int) -> dict[str, int]:
+def tail_words(variants: Mapping[str, core.Variant], order: int) -> dict[str, int]:
     """Which variants write the same memmap for folios of an order.
 
     Each in turn populates one folio (of order 2 at the most) at one address:

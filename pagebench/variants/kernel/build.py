@@ -24,8 +24,6 @@ from pagebench.variants.kernel import compilation, link
 from pagebench.variants.kernel.jump_table import Image
 from pagebench.variants.kernel.tree import Tree, examine
 
-SOURCES = ("kernel_tree.c", "variant.h", "pagebench.h")
-
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -61,10 +59,9 @@ def build(name: str, path: Path, cc: str | None = None) -> list[Built]:
     except compiler.CompilerError as error:
         raise PagebenchError(str(error).replace("--cc", "--kernel-cc")) from error
     headers = _digest(tree)
-    sources = [compiler.sources() / file for file in SOURCES]
     spelled = (name, str(tree.path), str(tree.source), words, compiler.version(words), core.abi())
     inputs = [repr(spelled).encode(), headers, cache.sources_digest()]
-    off = cache.cached_object(f"kernel-{name}", inputs, lambda scratch: _make(tree, words, sources, scratch))
+    off = cache.cached_object(f"kernel-{name}", inputs, lambda scratch: _make(tree, words, scratch))
     first = _built(off)
     if not first.key:
         return [first]
@@ -140,11 +137,14 @@ def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
             continue
 
 
-def _make(tree: Tree, cc: list[str], sources: list[Path], scratch: Path) -> None:
+def _make(tree: Tree, cc: list[str], scratch: Path) -> None:
     """Compile against the tree, link, and turn its key off.  Raises CompilerError, PagebenchError."""
     log = compilation.Log(scratch / cache.LOG)
-    for source in sources:
-        shutil.copyfile(source, scratch / source.name)
+    csrc = compiler.sources()
+    for source in (csrc / compilation.SOURCE, *csrc.rglob("*.h")):
+        copy = scratch / source.relative_to(csrc)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
     against = tree.source, tree.path, tree.arch, tree.config, cc, scratch, log
     how = compilation.choose(*against)
     try:

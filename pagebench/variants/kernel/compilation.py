@@ -130,8 +130,8 @@ def make(source: Path, tree: Path, cc: Sequence[str], scratch: Path, log: Log, t
 
 def _first_error(messages: str) -> str:
     """The compiler's first error; where there is none, what was said before make gave up."""
-    said = re.split(r"^make.*\*\*\*", messages, flags=re.MULTILINE)[0].strip().splitlines()
-    return compiler.first_error(messages) if ": error: " in messages or not said else said[-1]
+    lines = re.split(r"^make.*\*\*\*", messages, flags=re.MULTILINE)[0].strip().splitlines()
+    return compiler.first_error(messages) if ": error: " in messages or not lines else lines[-1]
 
 
 def _command(file: Path) -> list[str]:
@@ -216,16 +216,16 @@ def choose(
     """
     probe = scratch / "probe.c"
     probe.write_text("#include <linux/mm.h>\n#include <generated/utsrelease.h>\nint pb_probe;\n")
-    found = why or by_kbuild(source, tree, cc, scratch, log)
-    if isinstance(found, str):
-        found = directly(source, tree, arch, config, cc, log, found)
-        done = log.run([*found.command, "-fsyntax-only", str(probe)], found.cwd)
+    compilation = why or by_kbuild(source, tree, cc, scratch, log)
+    if isinstance(compilation, str):
+        compilation = directly(source, tree, arch, config, cc, log, compilation)
+        done = log.run([*compilation.command, "-fsyntax-only", str(probe)], compilation.cwd)
         if done.returncode:
             error = compiler.first_error(done.stderr)
             raise compiler.CompilerError(
                 f"{Path(cc[0]).name} cannot compile the tree's <linux/mm.h>: {error}"
             )
-    return found
+    return compilation
 
 
 # Found by trying, not by version: each line the body of a function, with what it says of the tree.

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from pagebench.architecture import ARCHITECTURES
+
 # Beside the tree's own: return thunks are kept out, and what UBSAN checks is
 # checked as with CONFIG_UBSAN_TRAP, since nobody could report it here.
 OPTIONAL = ("-mfunction-return=keep", "-fsanitize-undefined-trap-on-error")
 OURS = ("-std=gnu11", "-Wno-error", "-Werror=implicit-function-declaration", "-g0")
 
-# What arch/x86/Makefile and Makefile set and what changes code; those that this compiler does not know are
-# left out, as cc-option does.
-DIRECT = {
-    "x86": (
-        "-m64 -fno-PIE -mno-sse -mno-mmx -mno-sse2 -mno-3dnow -mno-avx -mno-sse4a -mno-80387 "
-        "-mno-fp-ret-in-387 -falign-jumps=1 -falign-loops=1 -mpreferred-stack-boundary=3 -mstack-alignment=8 "
-        "-mskip-rax-setup -mno-red-zone -mcmodel=kernel -fno-asynchronous-unwind-tables -fcf-protection=none "
-        "-fshort-wchar -funsigned-char -fno-common -fno-strict-aliasing -fno-strict-overflow -fms-extensions "
-        "-fno-delete-null-pointer-checks -fno-allow-store-data-races -fno-stack-protector -fno-stack-check "
-        "-fno-jump-tables -fconserve-stack -fomit-frame-pointer"
-    )
-}
+# By the directory under arch/.  Those that this compiler does not know are left out, as cc-option does.
+DIRECT = {one.directory: one.kernel_cflags for one in ARCHITECTURES.values() if one.kernel_cflags}
 # And what options of the tree's configuration add to that.
 CONFIGURED = {
     "CC_OPTIMIZE_FOR_PERFORMANCE": "-O2",
@@ -47,7 +39,7 @@ CONFIGURED = {
 
 def flags(arch: str, config: frozenset[str]) -> list[str]:
     """The flags for the directory under arch/ and the options that are =y; no compiler knows them all."""
-    found = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
+    words = [*OURS, *OPTIONAL, *DIRECT[arch].split()]
     for option, adds in CONFIGURED.items():
-        found += adds.split() if option in config else []
-    return found if any(flag.startswith("-march=") for flag in found) else [*found, "-mtune=generic"]
+        words += adds.split() if option in config else []
+    return words if any(flag.startswith("-march=") for flag in words) else [*words, "-mtune=generic"]

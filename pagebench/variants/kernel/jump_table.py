@@ -14,16 +14,16 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
+from pagebench import architecture
 from pagebench.errors import PagebenchError
 
 SECTION = "__jump_table"
 ENTRY = struct.Struct("<iiq")
-# arch/x86/include/asm/nops.h, v4.4 and later; objtool writes the short one.
-NOPS = {2: b"\x66\x90", 5: b"\x0f\x1f\x44\x00\x00"}
-JUMPS = {b"\xeb": 2, b"\xe9": 5}
 # The low bits of an entry's key: whether the branch is taken while the key is
 # off, and one that objtool or the kernel leave there.
 BRANCH, FLAGS = 1, 3
+# Of what was found where a branch should be: all of the longest.
+SHOWN_BYTES = 5
 
 
 class Image:
@@ -42,8 +42,8 @@ class Image:
     def symbol(self, name: str) -> int | None:
         """Its address; None where it is neither defined nor named."""
         table = self._elf.get_section_by_name(".symtab")
-        found = table.get_symbol_by_name(name) if table else None
-        return int(found[0]["st_value"]) if found and found[0]["st_shndx"] != "SHN_UNDEF" else None
+        symbols = table.get_symbol_by_name(name) if table else None
+        return int(symbols[0]["st_value"]) if symbols and symbols[0]["st_shndx"] != "SHN_UNDEF" else None
 
     def undefined(self) -> list[str]:
         """The symbols that others have to define, sorted."""
@@ -61,11 +61,11 @@ class Image:
 
     def set_text(self, symbol: str, text: str) -> None:
         """Write another string there; the symbol's size has to hold it."""
-        found = self._elf.get_section_by_name(".symtab").get_symbol_by_name(symbol)[0]
+        entry = self._elf.get_section_by_name(".symtab").get_symbol_by_name(symbol)[0]
         encoded = text.encode() + b"\0"
-        if len(encoded) > found["st_size"]:
+        if len(encoded) > entry["st_size"]:
             raise ValueError(f"{text!r} does not fit {symbol}")
-        start = self._at(int(found["st_value"]), len(encoded))
+        start = self._at(int(entry["st_value"]), len(encoded))
         self.content[start : start + len(encoded)] = encoded
 
     def _at(self, address: int, size: int) -> int:
@@ -99,21 +99,17 @@ class Image:
 
     def _patch(self, code: int, target: int, jump: bool) -> tuple[int, bytes]:
         """What to write for one entry, and where in the file."""
-        at = self._at(code, 2)
-        size = 2 if self.content[at : at + 2] == NOPS[2] else JUMPS.get(bytes(self.content[at : at + 1]), 5)
-        at = self._at(code, size)
-        found, away = bytes(self.content[at : at + size]), target - code - size
-        try:
-            taken = b"\xeb" + struct.pack("<b", away) if size == 2 else b"\xe9" + struct.pack("<i", away)
-        except struct.error:
-            taken = b""
         self._at(target, 1)
-        if not taken or found not in (NOPS[size], taken):
-            raise PagebenchError(
-                f"the static branch at {code:#x} holds {found.hex(' ')}, neither a nop nor a jump of "
-                f"{away:+d} bytes as its entry in {SECTION} says: not patched"
-            )
-        return at, taken if jump else NOPS[size]
+        for branch in architecture.find().static_branches:
+            taken, size = branch.jump(target - code), len(branch.nop)
+            at = self._at(code, size)
+            if taken and self.content[at : at + size] in (branch.nop, taken):
+                return at, taken if jump else branch.nop
+        at = self._at(code, 1)
+        raise PagebenchError(
+            f"the static branch at {code:#x} holds {self.content[at : at + SHOWN_BYTES].hex(' ')}, neither a "
+            f"nop nor a jump of {target - code:+d} bytes as its entry in {SECTION} says: not patched"
+        )
 
     def _relocated(self, start: int, size: int) -> bool:
         """Whether the dynamic linker would still change these bytes."""

@@ -8,12 +8,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagebench.architecture import ARCHITECTURES
 from pagebench.errors import PagebenchError
 from pagebench.names import KEY_SUFFIX
 from pagebench.variants import compiled
 
-# What `uname -m` calls those that Kconfig and arch/ call this.
-MACHINES = {"X86_64": ("x86_64", "x86"), "ARM64": ("aarch64", "arm64")}
 # What `make modules_prepare` generates and <linux/mm.h> wants.
 GENERATED = ("autoconf.h", "bounds.h", "asm-offsets.h", "utsrelease.h", "timeconst.h")
 
@@ -61,10 +60,11 @@ def _examine(name: str, path: Path) -> Tree:
         raise PagebenchError(f"{here} is not configured: run `make defconfig modules_prepare` in it")
     text = (tree / ".config").read_text(encoding="utf-8", errors="replace")
     config = frozenset(re.findall(r"^CONFIG_(\w+)=y$", text, re.MULTILINE))
-    machine, arch = next((MACHINES[option] for option in MACHINES if option in config), ("", ""))
-    if machine != platform.machine():
+    configured = next((one for one in ARCHITECTURES.values() if one.kconfig in config), None)
+    if configured is None or configured.name != platform.machine():
         title = re.search(r"^# Linux/(\S+)", text, re.MULTILINE)
-        what = machine or (f"{title[1]} without 64 bits" if title and title[1] == "x86" else "")
+        what = configured.name if configured else ""
+        what = what or (f"{title[1]} without 64 bits" if title and title[1] == "x86" else "")
         what = what or (title[1] if title else "an unknown architecture")
         raise PagebenchError(f"{here} is configured for {what}, and this machine is {platform.machine()}")
     for header in GENERATED:
@@ -74,9 +74,20 @@ def _examine(name: str, path: Path) -> Tree:
                 "header package again"
             )
     release = re.search(r'UTS_RELEASE\s+"(.*)"', (tree / "include/generated/utsrelease.h").read_text())
-    told = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.MULTILINE)
-    found = told[1] if told and shutil.which(told[1]) else "clang" if "CC_IS_CLANG" in config else "gcc"
-    return Tree(name, tree, source, release[1] if release else "", machine, arch, config, found)
+    named = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.MULTILINE)
+    config_cc = (
+        named[1] if named and shutil.which(named[1]) else "clang" if "CC_IS_CLANG" in config else "gcc"
+    )
+    return Tree(
+        name,
+        tree,
+        source,
+        release[1] if release else "",
+        configured.name,
+        configured.directory,
+        config,
+        config_cc,
+    )
 
 
 def _source(tree: Path, here: str) -> Path:
@@ -84,12 +95,12 @@ def _source(tree: Path, here: str) -> Path:
     candidates = [tree, tree / "source"]
     makefile = tree / "Makefile"
     text = makefile.read_text(errors="replace") if makefile.is_file() else ""
-    told = re.search(r"^include\s+(.+)/Makefile\s*$", text, re.MULTILINE)
-    if told:
-        candidates += [tree / told[1], tree.parent / Path(told[1]).name]
+    included = re.search(r"^include\s+(.+)/Makefile\s*$", text, re.MULTILINE)
+    if included:
+        candidates += [tree / included[1], tree.parent / Path(included[1]).name]
     for candidate in candidates:
         if (candidate / "include/linux/mm.h").is_file():
             return candidate.resolve()
-    if told:
-        raise PagebenchError(f"{here} belongs to sources in {told[1]}, which are not there: install them")
+    if included:
+        raise PagebenchError(f"{here} belongs to sources in {included[1]}, which are not there: install them")
     raise PagebenchError(f"{here} is no kernel tree: it has no include/linux/mm.h and names no sources")

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* aarch64: see arch.h. */
+
+static inline uint64_t pb_counter(void)
+{
+	uint64_t now;
+
+	__asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\tisb"
+			 : "=r"(now)
+			 :
+			 : "memory");
+	return now;
+}
+
+/* The generic timer has one rate by definition. */
+static inline bool pb_counter_is_usable(void)
+{
+	return true;
+}
+
+#define PB_ADD "add %0, %0, %1"
+#define PB_ASM_ADD(adds, sum, addend) \
+	__asm__ volatile(adds : "+r"(sum) : "r"(addend))
+
+#define PB_ZERO(x) __asm__ volatile("and %0, %0, xzr" : "+r"(x))
+
+/* Relaxed, as the kernel's atomic_add() is where the CPU lets it be. */
+#define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
