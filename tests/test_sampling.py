@@ -173,7 +173,7 @@ def test_a_burn_in_is_not_kept(place: Place, clock: core.Clock) -> None:
     assert np.shape(line["ticks"]) == (len(placement.group.cells), 9)
     assert np.shape(line["lookups"]) == (9,)
     assert np.shape(line["add_chain_ticks"]) == (2, 1, 9)
-    assert sampler_of(place(shared_group()), clock, rounds=9).warm_up == 0
+    assert sampler_of(place(shared_group()), clock, rounds=9).burn_in == 0
 
 
 @pytest.mark.parametrize("cell", [0, 2, 4])
