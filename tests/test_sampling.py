@@ -13,105 +13,18 @@ import numpy.typing as npt
 import pytest
 import summaries
 from conftest import Placement
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pagebench import core
 from pagebench.errors import PagebenchError
 from pagebench.measure import sampling, schedule
 from pagebench.measure.sampling import GroupSampler
-from pagebench.measure.schedule import balanced_orders, segments
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
-from pagebench.memmap.folios import FolioMap
 from pagebench.plan import groups
 from pagebench.units import KIB
 
 Place = Callable[..., Placement]
 ROUNDS = 6
-
-
-@given(st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32))
-def test_every_round_is_a_permutation_balanced_over_places(count: int, rounds: int, seed: int) -> None:
-    cells = [10 * c for c in range(count)]
-    orders = balanced_orders(cells, rounds, np.random.default_rng(seed))
-    assert orders.shape == (rounds, count)
-    assert all(sorted(row) == cells for row in orders.tolist())
-    for place in range(count):
-        times = Counter(orders[:, place].tolist())
-        assert max(times.values()) - min(times.get(cell, 0) for cell in cells) <= 1
-
-
-def test_orders_are_drawn_anew() -> None:
-    rng = np.random.default_rng(0)
-    first, second = balanced_orders(range(7), 63, rng), balanced_orders(range(7), 63, rng)
-    assert not np.array_equal(first, second)
-    squares = first.reshape(9, 7, 7)
-    assert len({square.tobytes() for square in squares}) == 9
-    # Which cell comes before which is not always the same either.
-    after = Counter(pair for row in first.tolist() for pair in itertools.pairwise(row))
-    assert len(after) > 25
-
-
-def windows_of(lookups: int) -> Windows:
-    folio_map = FolioMap.uniform(0, 16 * KIB)
-    return Windows(folio_map, np.arange(lookups, dtype=np.int64) % 256)
-
-
-@given(
-    st.integers(50, 400),
-    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=20), min_size=1, max_size=6),
-)
-def test_windows_follow_each_other_and_start_over_where_there_is_no_room(
-    lookups: int, takes: list[list[int]]
-) -> None:
-    windows = windows_of(lookups)
-    end = 0
-    for lengths in takes:
-        starts = windows.take(np.array(lengths))
-        assert len(starts) == len(lengths)
-        for start, length in zip(starts.tolist(), lengths, strict=True):
-            assert start >= 0 and start + length <= lookups
-            if start != end:  # only where the longest window does not fit any more
-                assert end > lookups - max(lengths)
-                assert start < max(lengths)
-            end = start + length
-
-
-@given(st.integers(1, 40), st.integers(1, 60))
-def test_no_lookup_comes_back_within_a_pass(length: int, count: int) -> None:
-    lookups = length * count
-    starts = windows_of(lookups).take(np.full(count, length))
-    seen = np.concatenate([np.arange(start, start + length) for start in starts])
-    assert len(np.unique(seen)) == len(seen) == lookups
-
-
-def test_windows_have_addresses_in_the_offsets() -> None:
-    windows = windows_of(100)
-    addresses = windows.addresses(np.array([0, 7]))
-    assert addresses.tolist() == [windows.offsets.ctypes.data, windows.offsets.ctypes.data + 28]
-    assert windows.offsets[7] == 7 * 8
-
-
-def test_windows_know_the_lines_that_they_touch() -> None:
-    folio_map = FolioMap.uniform(9, 64 * KIB)
-    pfns = folio_map.page_pfns
-    windows = Windows(folio_map, pfns)
-    assert windows.touched_bytes(False, "plain") == folio_map.bytes
-    # Two folios of eight vmemmap pages each: one frame stays of each, plus one of tails for all.
-    assert windows.touched_bytes(False, "hvo") == 2 * 4096
-    assert windows.touched_bytes(False, "hvo-shared") == 3 * 4096
-    head = Windows(folio_map, pfns[:1])
-    assert head.touched_bytes(True, "plain") == 64
-
-
-def test_segments_are_the_encodings_of_shared_frames() -> None:
-    shared = summaries.group_of(["pointer", "mask", "fakehead", "branchless"])
-    parts = segments(shared)
-    assert sorted(c for part in parts for c in part) == list(range(len(shared.cells)))
-    assert [{shared.cells[c].tail_words for c in part} for part in parts] == [{0}, {1}]
-    apart = dataclasses.replace(shared, shared=False)
-    assert segments(apart) == [list(range(len(apart.cells)))]
 
 
 @pytest.fixture(scope="module")
