@@ -1,21 +1,99 @@
-"""What is planted in the rounds of a run is what its summary says."""
+"""The JSON of a summary: its schema, and that it says what the text report says."""
 
 from __future__ import annotations
 
 import json
-import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jsonschema
 import pytest
-import summaries
-from summaries import GHZ, Floats, jitter
+import reports
+from planted_differences import INTERVAL
 
-from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Cell, Group, Plan
-from pagebench.results import result_file, statistics
-from pagebench.units import KIB, MIB
+from pagebench.report import text
+from pagebench.report.tables import significant
+from pagebench.results import summary
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "summary.schema.json"
+
+
+def test_the_schema_in_docs_is_that_of_the_code() -> None:
+    generated = json.dumps(summary.json_schema(), indent=1) + "\n"
+    if os.environ.get("PAGEBENCH_UPDATE_GOLDEN"):
+        SCHEMA.write_text(generated)
+    assert SCHEMA.read_text() == generated, "PAGEBENCH_UPDATE_GOLDEN=1 pytest tests/test_summary.py writes it"
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("name", reports.REPORTS)
+def test_summaries_are_valid(name: str, validator: jsonschema.Draft202012Validator) -> None:
+    assert [error.message for error in validator.iter_errors(reports.summary_of(name))] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("cells", 0, "verdict"), "the same"),
+        (("cells", 0, "ns", "median"), "fast"),
+        (("cells", 0, "mark"), "!"),
+        (("control", "trusted"), "yes"),
+        (("warnings",), None),
+    ],
+)
+def test_what_is_no_summary_is_not_valid(
+    path: tuple[Any, ...], value: object, validator: jsonschema.Draft202012Validator
+) -> None:
+    decoded = reports.summary_of("default")
+    place: Any = decoded
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert list(validator.iter_errors(decoded))
+
+
+def squeezed(words: str) -> str:
+    """Without the white space that wrapping moves."""
+    return "".join(words.split())
+
+
+@pytest.mark.parametrize("name", reports.REPORTS)
+def test_text_and_json_say_the_same(name: str) -> None:
+    decoded = reports.summary_of(name)
+    report = reports.text_of(name)
+    said = squeezed(report)
+    for warning in (*decoded["warnings"], decoded["limits"]):
+        assert squeezed(warning) in said
+    assert len(re.findall(r"^warning ", report, re.MULTILINE)) == len(decoded["warnings"])
+    for maximum in decoded["noise_maxima"]:
+        assert f"{text.LEVELS[maximum['level']]}{significant(maximum['ns'])}" in said
+    for row in decoded["overall"]:
+        rest = said.partition(squeezed(f"{text.short(row['contender'])} against"))[2]
+        line = rest[: rest.index("geometricmeanofratios") + len("geometricmeanofratios0.000")]
+        assert f"{row['cells']}cells:" in line
+        assert line.endswith(f"{row['geometric_mean_ratio']:.3f}")
+        for verdict, span in row["verdicts"].items():
+            assert f"{verdict}in{span['count']}" in line
+    for floor in decoded["resolved"]:
+        line = said.partition(f"{floor['probe']}:everydifferencewasresolveddownto,inns:")[2].partition(":")[0]
+        assert f"{text.LEVELS[floor['level']]}{significant(floor['ns'])}" in line
+    unresolved, small = decoded["inconclusive"], decoded["significant"]
+    assert (f"{unresolved['count']}comparisonsstayinconclusive" in said) == (unresolved["count"] > 0)
+    if small["comparisons"]:
+        assert f"{small['below']}of{small['comparisons']}comparisonshavep<{small['level']:g}" in said
+    shown = sorted({row["footprint_bytes"] for row in decoded["operations"]})[:5]
+    for row in decoded["operations"]:
+        if row["us"] is not None and row["footprint_bytes"] in shown:
+            assert (f"{row['us']:.2f}" if row["verdict"] == "reference" else f"{row['us']:+.2f}") in said
+
 
 CONTRACT = {
     "contender",
@@ -37,52 +115,10 @@ CONTRACT = {
     "smallest_resolvable_ns",
 }
 MORE = {"level", "processes", "counts", "rounds_dropped", "mark"}
-INTERVAL = {"estimate", "low", "high"}
-
-NAMES = ("pointer-branch", "mask-select", "branchless", "pointer-select")
-PLANTED = {"pointer-branch": 5.0, "mask-select": 5.0, "branchless": 5.5, "pointer-select": 4.5}
 
 
-def planted(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-    """Constant differences under a drift that cells share, and a little of each process's own."""
-    base = {**PLANTED, "identity": 1.0, "control": PLANTED["branchless"] + 1 / GHZ}[cell.contender.variant]
-    number = [*PLANTED, "identity", "control"].index(cell.contender.variant) + 10 * (cell.role == "aa")
-    drift = np.linspace(0, 0.2, rounds) * (1 + process % 3)
-    # Even over twelve processes, and none of the reference's: differences have the planted median.
-    own = ((5 * process + 7 * number) % 12 - 5.5) / 5.5 if number else 0.0
-    return base + drift + 0.002 * own
-
-
-def exactly(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-    base = {**PLANTED, "identity": 1.0, "control": PLANTED["branchless"] + 1 / GHZ}[cell.contender.variant]
-    return np.full(rounds, base)
-
-
-def plan_with(*groups: Group, **kwargs: Any) -> Plan:
-    return summaries.plan_of(
-        groups
-        or (
-            summaries.group_of(NAMES, control=True),
-            summaries.group_of(NAMES, order=9),
-            summaries.group_of(NAMES, order=2, probe="lookup", footprint=256 * KIB),
-        ),
-        **kwargs,
-    )
-
-
-def cell_of(found: dict[str, Any], variant: str, key: str = "cells", **keys: Any) -> dict[str, Any]:
-    for cell in found[key]:
-        if cell["variant"] == variant and all(cell[k] == v for k, v in keys.items()):
-            return dict(cell)
-    raise KeyError(variant)
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return summaries.summary_of(tmp_path_factory.mktemp("run") / "r.jsonl", plan_with(), planted)
-
-
-def test_the_json_has_the_keys_of_the_contract(found: dict[str, Any]) -> None:
+def test_the_json_has_the_keys_of_the_contract() -> None:
+    found = reports.summary_of("counted")
     assert {"cells", "noise", "control", "machine", "variants", "plan"} <= set(found)
     for cell in (*found["cells"], *found["noise"], *found["harness"]):
         assert set(cell) == CONTRACT | MORE
@@ -93,344 +129,3 @@ def test_the_json_has_the_keys_of_the_contract(found: dict[str, Any]) -> None:
         assert set(cell["difference"]) == {"ns", "cycles"}
         assert set(cell["difference"]["ns"]) == set(cell["difference"]["cycles"]) == INTERVAL
     assert set(found["control"]["cycles"]) == set(found["control"]["ns"]) == INTERVAL
-
-
-def test_the_json_is_json_that_any_parser_reads(found: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-
-
-def test_the_header_is_passed_on(found: dict[str, Any]) -> None:
-    header = summaries.header_of(plan_with())
-    for key in ("machine", "variants", "plan", "tool", "compiler", "command", "warnings"):
-        assert found[key] == json.loads(json.dumps(header[key]))
-
-
-def test_a_row_for_each_contender_of_each_group(found: dict[str, Any]) -> None:
-    groups = [(g.order, g.footprint_bytes, g.probe) for g in plan_with().groups]
-    keys = [(c["contender"], c["order"], c["footprint_bytes"], c["probe"]) for c in found["cells"]]
-    assert keys == [(f"{name}@plain", *group) for group in groups for name in NAMES]
-    assert [(n["variant"], n["order"], n["probe"]) for n in found["noise"]] == [
-        ("pointer-branch", order, probe) for order, _, probe in groups
-    ]
-    assert [h["variant"] for h in found["harness"]] == ["identity"] * len(groups)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_planted_differences_are_recovered(found: dict[str, Any], name: str) -> None:
-    for cell in (c for c in found["cells"] if c["variant"] == name):
-        difference = PLANTED[name] - PLANTED["pointer-branch"]
-        ns, cycles = cell["difference"]["ns"], cell["difference"]["cycles"]
-        assert ns["estimate"] == pytest.approx(difference, abs=0.003)
-        assert ns["low"] <= ns["estimate"] <= ns["high"]
-        for key in INTERVAL:
-            assert cycles[key] == pytest.approx(ns[key] * GHZ, abs=1e-4)
-        assert cell["ratio"]["estimate"] == pytest.approx(PLANTED[name] / PLANTED["pointer-branch"], rel=0.01)
-        # The drift is in the absolute numbers, and not in the difference.
-        assert cell["ns"]["low_quantile"] < cell["ns"]["median"]
-        assert PLANTED[name] < cell["ns"]["median"] < PLANTED[name] + 0.6
-        assert cell["cycles"]["median"] == pytest.approx(cell["ns"]["median"] * GHZ, rel=1e-5)
-
-
-def test_the_verdicts_are_those_planted(found: dict[str, Any]) -> None:
-    verdicts = {c["variant"]: set() for c in found["cells"]}
-    for cell in found["cells"]:
-        verdicts[cell["variant"]].add(cell["verdict"])
-    assert verdicts == {
-        "pointer-branch": {"reference"},
-        "mask-select": {"equivalent"},
-        "branchless": {"slower"},
-        "pointer-select": {"faster"},
-    }
-
-
-def test_only_comparisons_have_p_and_a_verdict(found: dict[str, Any]) -> None:
-    for row in (*found["harness"], *found["noise"]):
-        assert row["verdict"] is None and row["p_adjusted"] is None
-    for cell in found["cells"]:
-        assert (cell["p_adjusted"] is None) == (cell["verdict"] == "reference")
-        if cell["variant"] in ("branchless", "pointer-select"):
-            assert cell["p_adjusted"] < 1e-6
-
-
-def test_ps_are_adjusted_over_all_comparisons_and_nothing_else(tmp_path: Path) -> None:
-    plan = plan_with()
-
-    def faint(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        number = [*PLANTED, "identity", "control"].index(cell.contender.variant) + 10 * (cell.role == "aa")
-        return (
-            5.0
-            + 0.002 * number * group.order
-            + 0.02 * jitter(process, number, group.order)
-            + np.zeros(rounds)
-        )
-
-    run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan, faint))
-    found = summaries.as_json(run)
-    ps = []
-    for index, group in enumerate(plan.groups):
-        blocks = [samples for samples in run.samples if samples.sampling.group == index]
-        for position in range(1, len(NAMES)):
-            values = np.array([np.mean(b.ns[position] - b.ns[0]) for b in blocks])
-            ps.append(statistics.t_test_p(values))
-        assert len(blocks) == plan.processes and group.cells[0].contender.variant == NAMES[0]
-    compared = [c for c in found["cells"] if c["verdict"] != "reference"]
-    # The series repeats some of them and is a family of its own.
-    assert [c["p_adjusted"] for c in compared] == pytest.approx(statistics.holm(ps), rel=1e-5)
-    assert [c["p_adjusted"] for c in compared] != ps
-
-
-def test_the_control_is_one_cycle_and_trusted(found: dict[str, Any]) -> None:
-    control = found["control"]
-    assert control["cycles"]["estimate"] == pytest.approx(1.0, abs=0.02)
-    assert control["ns"]["estimate"] == pytest.approx(1 / GHZ, abs=0.006)
-    assert control["trusted"] is True
-
-
-@pytest.mark.parametrize(
-    "cycles, trusted", [(0.93, False), (0.96, True), (1.04, True), (1.07, False), (0.0, False)]
-)
-def test_a_control_that_is_not_one_cycle_is_not_trusted(tmp_path: Path, cycles: float, trusted: bool) -> None:
-    def off(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        extra = (cycles - 1) / GHZ if cell.role == "control" else 0.0
-        return exactly(group, cell, process, rounds) + extra
-
-    for number, group in enumerate(
-        (
-            summaries.group_of(NAMES, control=True),
-            summaries.group_of(["pointer-branch", "mask-select"], control=True),
-        )
-    ):
-        control = summaries.summary_of(tmp_path / f"{number}.jsonl", plan_with(group), off)["control"]
-        assert control["cycles"]["estimate"] == pytest.approx(cycles, abs=1e-3)
-        assert control["trusted"] is trusted
-
-
-def test_a_control_in_a_group_of_its_own_is_no_cell(tmp_path: Path) -> None:
-    plan = plan_with(
-        summaries.group_of(NAMES, probe="lookup"),
-        summaries.group_of(NAMES[:1], control=True, purpose="control"),
-    )
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted)
-    assert {c["probe"] for c in (*found["cells"], *found["noise"], *found["harness"])} == {"lookup"}
-    assert found["control"]["trusted"] is True
-
-
-def test_without_a_finished_control_there_is_none(tmp_path: Path) -> None:
-    plan = plan_with(summaries.group_of(NAMES, probe="lookup"), summaries.group_of(NAMES, control=True))
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted, samplings=1)
-    assert found["control"] is None
-    assert found["finished"] == {"samplings": 1, "planned": 24, "processes": 1}
-
-
-def noisy_at(order: int, aa: float) -> summaries.Model:
-    def model(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        extra = aa if cell.role == "aa" and group.order == order else 0.0
-        return planted(group, cell, process, rounds) + extra
-
-    return model
-
-
-def test_the_noise_of_other_groups_of_a_probe_and_level_is_what_can_be_resolved(tmp_path: Path) -> None:
-    groups = [
-        summaries.group_of(NAMES, order=2),
-        summaries.group_of(NAMES, order=9),
-        summaries.group_of(NAMES, order=2, probe="lookup"),
-        summaries.group_of(NAMES, order=2, footprint=256 * KIB),
-    ]
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(*groups), noisy_at(9, 0.8))
-    (noise,) = [n for n in found["noise"] if n["order"] == 9]
-    assert noise["difference"]["ns"]["estimate"] == pytest.approx(0.8, abs=0.005)
-    for cell in found["cells"]:
-        if cell["verdict"] == "reference":
-            continue
-        # Order 2 by another group's pair, order 9 by its own.
-        disturbed = (cell["probe"], cell["level"]) == ("chain", "l1")
-        assert cell["smallest_resolvable_ns"] == pytest.approx(0.8 if disturbed else 0.002, abs=0.006)
-        if disturbed:  # a difference of 0.5 is below what two copies of one loop differ by
-            assert cell["verdict"] in ("inconclusive", "equivalent")
-        else:
-            assert cell["verdict"] == cell_of(found, cell["variant"], order=2, level="l2")["verdict"]
-
-
-def test_a_group_without_others_has_its_own_noise(tmp_path: Path) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(summaries.group_of(NAMES)), noisy_at(2, 0.8))
-    assert {c["verdict"] for c in found["cells"]} == {"reference", "equivalent", "inconclusive"}
-    assert cell_of(found, "branchless")["smallest_resolvable_ns"] == pytest.approx(0.8, abs=0.006)
-
-
-def test_numbers_without_any_noise_are_judged(tmp_path: Path) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), exactly)
-    assert cell_of(found, "branchless")["smallest_resolvable_ns"] == 0
-    assert cell_of(found, "branchless")["verdict"] == "slower"
-    assert cell_of(found, "pointer-select")["verdict"] == "faster"
-    assert cell_of(found, "mask-select")["verdict"] == "equivalent"
-
-
-def test_the_margin_decides_what_is_equivalent(tmp_path: Path) -> None:
-    run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan_with(margin_cycles=0.25), planted))
-    by_margin = {
-        margin: cell_of(summaries.as_json(run, margin), "mask-select")["verdict"] for margin in (None, 1e-6)
-    }
-    assert by_margin == {None: "equivalent", 1e-6: "inconclusive"}
-    assert summaries.as_json(run)["margin_cycles"] == 0.25
-    assert summaries.as_json(run, 0.5)["margin_cycles"] == 0.5
-
-
-def test_the_margin_is_in_core_cycles(tmp_path: Path) -> None:
-    """0.02 ns are within 0.25 cycles at 4 GHz and at 10 GHz, and not at 20."""
-    plan = plan_with(summaries.group_of(NAMES), margin_cycles=0.25)
-
-    def near(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        shift = 0.02 * (cell.contender.variant == "mask-select")
-        wide = 0.05 * (cell.role == "aa")  # nothing is resolved
-        return 5.0 + shift + wide + 0.0005 * jitter(process, len(cell.contender.variant)) + np.zeros(rounds)
-
-    verdicts = {}
-    for ghz in (4.0, 10.0, 20.0):
-        lines = [summaries.sampling_of(plan, process, 0, near, ghz=ghz) for process in range(plan.processes)]
-        path = summaries.write(tmp_path / f"{ghz}.jsonl", [summaries.header_of(plan), *lines])
-        verdicts[ghz] = cell_of(summaries.as_json(result_file.read(path)), "mask-select")["verdict"]
-    assert verdicts == {4.0: "equivalent", 10.0: "equivalent", 20.0: "inconclusive"}
-
-
-def test_a_summary_is_the_same_each_time(tmp_path: Path) -> None:
-    path = summaries.file_of(tmp_path / "r.jsonl", plan_with(), planted)
-    first, second = (json.dumps(summaries.as_json(result_file.read(path))) for _ in range(2))
-    assert first == second
-
-
-def test_the_order_of_samplings_does_not_matter(tmp_path: Path, found: dict[str, Any]) -> None:
-    plan = plan_with()
-    lines = [
-        summaries.sampling_of(plan, process, index, planted)
-        for index in reversed(range(len(plan.groups)))
-        for process in reversed(range(plan.processes))
-    ]
-    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert summaries.as_json(result_file.read(path)) == found
-
-
-@pytest.mark.parametrize("samplings", [1, 2, 3, 4, 17])
-def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, samplings: int) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), planted, samplings=samplings)
-    assert len(found["cells"]) == min(3, samplings) * len(NAMES)
-    assert found["finished"]["samplings"] == samplings
-    if samplings <= 3:  # one process: no interval, no verdict
-        assert {c["verdict"] for c in found["cells"]} == {"reference", "inconclusive"}
-        assert all(
-            c["difference"]["ns"]["low"] is None for c in found["cells"] if c["verdict"] != "reference"
-        )
-    json.dumps(found, allow_nan=False)
-
-
-def test_a_run_without_a_finished_group_says_how_to_go_on(tmp_path: Path) -> None:
-    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan_with())])
-    with pytest.raises(PagebenchError, match=r"holds no finished group yet: .*--resume"):
-        summaries.as_json(result_file.read(path))
-
-
-def with_invalid(path: Path, of: dict[int, set[int]]) -> dict[str, Any]:
-    """A run in which, by process, all samples of these cells met a context switch."""
-    plan = plan_with(summaries.group_of(NAMES), rounds=5)
-    lines = [
-        summaries.sampling_of(
-            plan, process, 0, planted, switches=[[c, r] for c in of.get(process, ()) for r in range(5)]
-        )
-        for process in range(plan.processes)
-    ]
-    return summaries.as_json(result_file.read(summaries.write(path, [summaries.header_of(plan), *lines])))
-
-
-def test_a_process_without_a_valid_round_is_left_out(tmp_path: Path) -> None:
-    found = with_invalid(tmp_path / "r.jsonl", {3: {2}})
-    cell = cell_of(found, "branchless")
-    assert cell["verdict"] == "slower"
-    assert cell["difference"]["ns"]["estimate"] == pytest.approx(0.5, abs=0.003)
-    assert found["interference"]["samples_dropped"] == 5
-    assert found["interference"]["context_switches"] == 5
-
-
-@pytest.mark.parametrize("cells", [{2}, {0}, {4}, {0, 1, 2, 3, 4, 5}])
-def test_cells_without_a_valid_round_have_no_numbers(tmp_path: Path, cells: set[int]) -> None:
-    found = with_invalid(tmp_path / "r.jsonl", dict.fromkeys(range(12), cells))
-    json.dumps(found, allow_nan=False)
-    for position, cell in enumerate(found["cells"]):
-        known = position not in cells
-        assert (cell["ns"]["median"] is not None) == known
-        if position and (0 in cells or not known):
-            assert cell["difference"]["ns"] == dict.fromkeys(INTERVAL)
-        if position and (cells & {0, 4} or not known):  # 4 is the A/A copy: without it nothing is judged
-            assert cell["verdict"] in ("inconclusive", "equivalent")
-
-
-def test_one_round_in_five_hit_by_a_neighbour_does_not_move_a_difference(tmp_path: Path) -> None:
-    plan = plan_with(summaries.group_of(NAMES), rounds=15)
-
-    def hit(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        ns = planted(group, cell, process, rounds)
-        if cell.contender.variant == "branchless":
-            ns[[process % rounds, (process + 4) % rounds, (process + 9) % rounds]] += 400
-        return ns
-
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, hit)
-    assert cell_of(found, "branchless")["difference"]["ns"]["estimate"] == pytest.approx(0.5, abs=0.02)
-
-
-def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
-    plan = plan_with(summaries.group_of(NAMES), processes=3, rounds=5)
-    changes: list[dict[str, Any]] = [
-        {"steal_ticks": 3, "switches": [[0, 1], [2, 4]]},
-        {"steal_ticks": 1, "copies": [16, 16, 1, 16, 16, 16]},
-        {},
-    ]
-    lines = [summaries.sampling_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
-    found = summaries.as_json(
-        result_file.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines]))
-    )
-    assert found["interference"] == {
-        "samples": 3 * 6 * 5,
-        "samples_dropped": 2,
-        "dropped_share": pytest.approx(2 / 90, rel=1e-6),
-        "context_switches": 2,
-        "steal_share": pytest.approx(4 / 100 / 0.006),
-        "immovable_loops": 1,
-    }
-    assert cell_of(found, "pointer-branch")["rounds_dropped"] == pytest.approx(2 / 90)
-
-
-@pytest.mark.parametrize(
-    "obtained, name",
-    [
-        ({"4k": 0, "2m": 4 * MIB}, "2m"),
-        ({"4k": 4 * MIB, "2m": 0}, "4k"),
-        ({"4k": MIB, "2m": 3 * MIB}, "mixed (75 % 2m)"),
-        ({"4k": 0, "2m": 0}, "unknown"),
-    ],
-)
-def test_the_backing_is_the_one_obtained(tmp_path: Path, obtained: dict[str, int], name: str) -> None:
-    plan = plan_with(summaries.group_of(NAMES), processes=2)
-    lines = [summaries.sampling_of(plan, p, 0, planted, backing={"2m": obtained}) for p in range(2)]
-    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert {c["backing"] for c in summaries.as_json(result_file.read(path))["cells"]} == {name}
-
-
-def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
-    plan = plan_with(summaries.group_of(NAMES), processes=3)
-    counts: list[list[dict[str, float]]] = [
-        [{"cycles": 9.0 + p, "instructions": 8.5}, *[{}] * 5] for p in range(3)
-    ]
-    del counts[0][0]["instructions"]
-    lines = [summaries.sampling_of(plan, p, 0, planted, counts=counts[p]) for p in range(3)]
-    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    found = summaries.as_json(result_file.read(path))
-    assert cell_of(found, "pointer-branch")["counts"] == {"cycles": 10.0, "instructions": 8.5}
-    assert cell_of(found, "branchless")["counts"] == {}
-
-
-def test_the_clock_is_that_of_the_samplings(tmp_path: Path) -> None:
-    plan = plan_with(summaries.group_of(NAMES), processes=3)
-    lines = [summaries.sampling_of(plan, p, 0, planted, ghz=ghz) for p, ghz in enumerate((3.0, 3.2, 2.4))]
-    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    core_ghz = summaries.as_json(result_file.read(path))["clock"]["core_ghz"]
-    assert core_ghz == {"low": 2.4, "median": 3.0, "high": 3.2}
-    assert all(math.isfinite(value) for value in core_ghz.values())

@@ -14,98 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reports
 import summaries
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from summaries import GHZ, Floats, made_up
+from reports import LONG
+from summaries import made_up
 
-from pagebench.plan import building, options
-from pagebench.plan.groups import Cell, Group, Plan
+from pagebench.plan.groups import Plan
 from pagebench.report import text
-from pagebench.results import judgement, result_file, summarise
+from pagebench.results import judgement, summarise
 from pagebench.units import GIB, KIB, MIB
 
 GOLDEN = Path(__file__).parent / "golden"
-LONG = (
-    "pointer-branch",
-    "pointer-select",
-    "fakehead",
-    "mask-select",
-    "branchless",
-    "branchless@hvo-shared",
-    "linux-6.12+key",
-    "linux-7.2@hvo-shared:memfd",
-)
-
-
-def default(path: Path) -> dict[str, Any]:
-    """What `run` without options ends in."""
-    asked = options.Options(rounds=7, seed=1, cpu=1)
-    return summaries.summary_of(path, building.build(asked, summaries.LEVELS, 32 * MIB, None), made_up)
-
-
-def many(path: Path) -> dict[str, Any]:
-    """Eight contenders, names that do not fit a column, footprints and orders that are wide."""
-    groups = [
-        summaries.group_of(
-            LONG, order, footprint, pattern, probe, control=(order, footprint) == (0, 16 * KIB)
-        )
-        for probe, pattern in (("chain", "random"), ("lookup", "mixed:0.25"))
-        for order in (0, 9, 22)
-        for footprint in (16 * KIB, 1000 * KIB, 128 * MIB)
-    ]
-    return summaries.summary_of(path, summaries.plan_of(groups, rounds=3), made_up)
-
-
-def partial(path: Path) -> dict[str, Any]:
-    """Interrupted in its first process: no interval, no control."""
-    groups = [
-        summaries.group_of(LONG[:4], order, 256 * KIB, probe=probe)
-        for order in (0, 9)
-        for probe in ("lookup", "chain")
-    ]
-    groups.append(summaries.group_of(LONG[:1], control=True, purpose="control"))
-    return summaries.summary_of(path, summaries.plan_of(groups), made_up, samplings=3)
-
-
-def untrusted(path: Path) -> dict[str, Any]:
-    """All that can threaten a result, and a control that does not read one cycle."""
-
-    def off(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        return made_up(group, cell, process, rounds) + (0.2 / GHZ if cell.role == "control" else 0.0)
-
-    the_plan = summaries.plan_of([summaries.group_of(LONG[:5], control=True)], processes=6, rounds=7)
-    changes = {
-        "backing": {"2m": {"4k": 3 * MIB, "2m": MIB}},
-        "steal_ticks": 1,
-        "switches": [[2, 3], [4, 1]],
-        "copies": [16, 16, 1, 16, 16, 16, 16, 16],
-    }
-    lines = [summaries.sampling_of(the_plan, p, 0, off, **changes) for p in range(the_plan.processes)]
-    header = summaries.header_of(
-        the_plan, warnings=["governor is powersave: cpupower frequency-set -g performance"]
-    )
-    return summaries.as_json(result_file.read(summaries.write(path, [header, *lines])))
-
-
-def counted(path: Path) -> dict[str, Any]:
-    """A machine with a PMU."""
-    the_plan = summaries.plan_of([summaries.group_of(LONG[:3], control=True)], processes=10, rounds=7)
-    counts = [
-        {
-            "cycles": 9.0 + c,
-            "instructions": 8.5 + c,
-            "branch_misses": 0.003 * c,
-            "l1d_misses": 0.0,
-            "llc_misses": 12.25,
-        }
-        for c in range(len(the_plan.groups[0].cells))
-    ]
-    lines = [summaries.sampling_of(the_plan, p, 0, made_up, counts=counts) for p in range(the_plan.processes)]
-    return summaries.as_json(result_file.read(summaries.write(path, [summaries.header_of(the_plan), *lines])))
-
-
-REPORTS = {"default": default, "many": many, "partial": partial, "untrusted": untrusted, "counted": counted}
 
 
 def misfits(report: str) -> list[str]:
@@ -113,9 +34,9 @@ def misfits(report: str) -> list[str]:
     return [line for line in lines if len(line) > text.WIDTH or not line.isascii() or line != line.rstrip()]
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_the_report_is_the_golden_one(name: str, tmp_path: Path) -> None:
-    report = text.render(summaries.typed(REPORTS[name](tmp_path / "r.jsonl")))
+@pytest.mark.parametrize("name", reports.REPORTS)
+def test_the_report_is_the_golden_one(name: str) -> None:
+    report = reports.text_of(name)
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("PAGEBENCH_UPDATE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
@@ -125,9 +46,9 @@ def test_the_report_is_the_golden_one(name: str, tmp_path: Path) -> None:
     assert not changed, f"{changed}\nPAGEBENCH_UPDATE_GOLDEN=1 pytest tests/test_text.py takes it over"
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_every_line_fits_a_mail(name: str, tmp_path: Path) -> None:
-    report = text.render(summaries.typed(REPORTS[name](tmp_path / "r.jsonl")))
+@pytest.mark.parametrize("name", reports.REPORTS)
+def test_every_line_fits_a_mail(name: str) -> None:
+    report = reports.text_of(name)
     assert misfits(report) == []
     assert report.endswith("\n") and not report.endswith("\n\n")
 
@@ -144,8 +65,8 @@ class Odd(dict[str, Any]):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Odd:
-    return Odd(untrusted(tmp_path_factory.mktemp("base") / "r.jsonl"))
+def base() -> Odd:
+    return Odd(reports.summary_of("untrusted"))
 
 
 def find(report: str, label: str) -> str:
@@ -169,19 +90,6 @@ def test_what_threatens_a_result_is_said_beside_it(base: dict[str, Any]) -> None
         assert word in said
     for warning in base["warnings"]:
         assert warning in " ".join(text.render(summaries.typed(base)).split())
-
-
-def test_the_numbers_in_the_table_are_those_of_the_summary(base: dict[str, Any]) -> None:
-    report = text.render(summaries.typed(base))
-    (row,) = [line for line in report.splitlines() if line.startswith(" 2  16K")]
-    cells = {cell["contender"]: cell for cell in base["cells"]}
-    shown = row.split()
-    assert float(shown[3]) == pytest.approx(cells["pointer-branch@plain"]["ns"]["median"], abs=6e-4)
-    for number, name in zip(
-        shown[4:], ("pointer-select", "fakehead", "mask-select", "branchless"), strict=True
-    ):
-        estimate = cells[f"{name}@plain"]["difference"]["ns"]["estimate"]
-        assert float(number.split("+-")[0]) == pytest.approx(estimate, abs=6e-4)
 
 
 def test_no_verdict_ever_reads_the_same(base: dict[str, Any]) -> None:
