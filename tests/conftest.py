@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from own_variants import POINTER
 from planted import plant
 
 from pagebench import core, names
@@ -24,6 +25,7 @@ from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, groups, options, places
 from pagebench.units import KIB, MIB
+from pagebench.variants import compiler
 
 # Tests share the machine with measurements: no example is too slow.
 hypothesis.settings.register_profile("pagebench", deadline=None)
@@ -136,3 +138,19 @@ def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile into that cache, by no compiler of the environment's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.delenv("CC", raising=False)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.c"
+    file.write_text(POINTER)
+    return file
+
+
+@pytest.fixture
+def counting_cc(tmp_path: Path) -> tuple[str, Path]:
+    """A compiler that notes how it was called, and its notes."""
+    script, notes = tmp_path / "counting cc", tmp_path / "calls"
+    script.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{notes}'\nexec {compiler.find()[0]} \"$@\"\n")
+    script.chmod(0o755)
+    return str(script), notes

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagebench import names
 from pagebench.units import MIB
@@ -21,3 +25,18 @@ from pagebench.units import MIB
 )
 def test_backing_names(small: int, huge: int, name: str) -> None:
     assert names.backing_name({"4k": small, "2m": huge}) == name
+
+
+@given(
+    st.text(max_size=30),
+    st.lists(st.from_regex(r"[a-z0-9@:-]{1,12}", fullmatch=True), min_size=1, max_size=6),
+)
+def test_the_hint_is_a_known_name(name: str, known: list[str]) -> None:
+    message = str(names.nearest(name, known, "probe"))
+    assert message.startswith(f"unknown probe {name!r}: ")
+    hint = message.removeprefix(f"unknown probe {name!r}: ")
+    if meant := re.fullmatch(r"did you mean '(.*)'\?", hint):
+        assert meant[1] in known
+    else:
+        assert hint == f"known: {', '.join(sorted(known))}"
+    assert name not in known or hint == f"did you mean {name!r}?"
