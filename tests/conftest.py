@@ -12,11 +12,13 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import summaries
+from command_line import PLAN
 from own_variants import POINTER
 from planted import plant
 
 from pagebench import core, names
-from pagebench.host import machine
+from pagebench.host import machine, resources
 from pagebench.measure import schedule
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
 from pagebench.measure.verification import verify
@@ -24,8 +26,10 @@ from pagebench.memmap import folios, layouts
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern
 from pagebench.plan import building, groups, options, places
+from pagebench.results import result_file
 from pagebench.units import KIB, MIB
 from pagebench.variants import compiler
+from pagebench.variants.kernel import compilation
 
 # Tests share the machine with measurements: no example is too slow.
 hypothesis.settings.register_profile("pagebench", deadline=None)
@@ -154,3 +158,29 @@ def counting_cc(tmp_path: Path) -> tuple[str, Path]:
     script.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{notes}'\nexec {compiler.find()[0]} \"$@\"\n")
     script.chmod(0o755)
     return str(script), notes
+
+
+@pytest.fixture
+def no_kbuild(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The compiler is called directly, and nothing is found that kbuild made."""
+    monkeypatch.setattr(compilation, "by_kbuild", lambda *arguments: "not in this test")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "direct"))
+
+
+@pytest.fixture
+def result_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with result files of every kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resources, "available_bytes", lambda *_: 8 << 30)
+    summaries.file_of(Path("good.jsonl"), PLAN, summaries.made_up)
+    good = Path("good.jsonl").read_bytes()
+    Path("cut-header.jsonl").write_bytes(good[:100])
+    Path("header-only.jsonl").write_bytes(good.splitlines(keepends=True)[0])
+    lines = good.splitlines(keepends=True)
+    Path("corrupt.jsonl").write_bytes(b"".join([*lines[:3], b"\0\0\0\0\n", *lines[4:]]))
+    Path("foreign.jsonl").write_text("pid,ns\n1,2\n")
+    header = summaries.header_of(PLAN, schema=result_file.SCHEMA + 1)
+    summaries.write(Path("newer.jsonl"), [header])
+    Path("empty.jsonl").write_bytes(b"")
+    Path("directory").mkdir()
+    return tmp_path

@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import summaries
+from command_line import TINY, contents, run
 
 from pagebench import __version__, cli, commands, names
-from pagebench.errors import PagebenchError
-from pagebench.host import resources
-from pagebench.measure import runner
 from pagebench.memmap import models
 from pagebench.names import PROBES
 from pagebench.plan import options
 from pagebench.plan.presets import PRESETS
-from pagebench.results import result_file
 from pagebench.units import format_size
 
 pytestmark = pytest.mark.usefixtures("unpinned")
-
-TINY = (
-    *(
-        "--contenders",
-        "pointer-select,mask-select",
-        "--orders",
-        "2",
-        "--footprints",
-        "16K",
-        "--patterns",
-        "random",
-    ),
-    *("--probes", "chain", "--rounds", "7", "--processes", "2"),
-)
-PLAN = summaries.plan_of([summaries.group_of(["pointer-branch", "mask-select"], control=True)], rounds=3)
-
-
-def run(*args: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    """A pagebench of its own, buffered as a user's is."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": None, **kwargs}
-    return subprocess.run(
-        [sys.executable, "-m", "pagebench", *args],
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment,
-        **kwargs,
-    )
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with result files of every kind."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(resources, "available_bytes", lambda *_: 8 << 30)
-    summaries.file_of(Path("good.jsonl"), PLAN, summaries.made_up)
-    good = Path("good.jsonl").read_bytes()
-    Path("cut-header.jsonl").write_bytes(good[:100])
-    Path("header-only.jsonl").write_bytes(good.splitlines(keepends=True)[0])
-    lines = good.splitlines(keepends=True)
-    Path("corrupt.jsonl").write_bytes(b"".join([*lines[:3], b"\0\0\0\0\n", *lines[4:]]))
-    Path("foreign.jsonl").write_text("pid,ns\n1,2\n")
-    header = summaries.header_of(PLAN, schema=result_file.SCHEMA + 1)
-    summaries.write(Path("newer.jsonl"), [header])
-    Path("empty.jsonl").write_bytes(b"")
-    Path("directory").mkdir()
-    return tmp_path
 
 
 RUN = ("run", "-o", "new.jsonl", *TINY)
@@ -170,24 +114,18 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def files(root: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in root.rglob("*")
-    }
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_exit_code_2_and_no_file(
-    case: str, place: Path, capsys: pytest.CaptureFixture[str]
+    case: str, result_files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args, why = BAD[case]
-    before = files(place)
+    before = contents(result_files)
     assert cli.main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("pagebench: ") and err.endswith("\n") and err.count("\n") == 1
     assert re.search(why, err.strip()), err
-    assert files(place) == before
+    assert contents(result_files) == before
 
 
 @pytest.mark.parametrize("args", [("show", "none.jsonl"), ("run", "--orders", "99"), ("nothing",)])
@@ -199,83 +137,10 @@ def test_bad_input_to_a_process(args: tuple[str, ...], tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_output_that_may_not_be_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_may_not_be_written(result_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("directory").chmod(0o500)
     assert cli.main(("run", "-o", "directory/new.jsonl", *TINY)) == 2
     assert "cannot write directory/new.jsonl: Permission denied" in capsys.readouterr().err
-
-
-def test_wrong_code_found_by_a_worker_leaves_no_file(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing was measured, so that the same command can be given again."""
-
-    def fail(*_: object) -> None:
-        raise PagebenchError("mask@plain finds wrong heads")
-
-    monkeypatch.setattr(runner, "run", fail)
-    before = files(place)
-    assert cli.main(("run", "-o", "new.jsonl", *TINY)) == 2
-    assert capsys.readouterr().err == "pagebench: mask@plain finds wrong heads\n"
-    assert files(place) == before
-
-
-def test_a_run_leaves_a_report_raw_data_and_nothing_on_standard_error(tmp_path: Path) -> None:
-    summaries.file_of(tmp_path / "good.jsonl", PLAN, summaries.made_up)
-    done = run("run", "-o", "deep/r.jsonl", "--no-plots", "--seed", "7", *TINY, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"pagebench {__version__} (")
-    assert done.stdout.endswith("raw data: deep/r.jsonl\n")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("deep/*")] == ["deep/r.jsonl"]
-    header = json.loads((tmp_path / "deep/r.jsonl").read_bytes().splitlines()[0])
-    assert header["command"] == f"python -m pagebench run {' '.join(TINY)} --seed 7"
-    # What tests plant elsewhere is what a run writes.
-    planted_header, planted_sampling = (
-        json.loads(line) for line in (tmp_path / "good.jsonl").read_bytes().splitlines()[:2]
-    )
-    sampling = json.loads((tmp_path / "deep/r.jsonl").read_bytes().splitlines()[1])
-    assert set(header) == set(planted_header) and set(sampling) == set(planted_sampling)
-    for key in ("tool", "compiler", "clock", "machine", "plan"):
-        assert set(header[key]) == set(planted_header[key]), key
-    known, planted = header["variants"]["mask-select"], planted_header["variants"]["mask-select"]
-    assert set(known) == set(planted) and set(known["probes"]["chain"]) == set(planted["probes"]["chain"])
-    again = run("show", "deep/r.jsonl", cwd=tmp_path)
-    assert done.stdout.startswith(again.stdout)
-
-
-def test_the_command_that_reproduces_a_run_is_one_that_runs_it(place: Path) -> None:
-    """What the header tells to type has to parse to the same options."""
-    words = ["run", "--quick", *TINY, "--margin", "0.125", "--struct-page", "96"]
-    args = cli.parser().parse_args(words)
-    asked = {name: getattr(args, name) for name in commands.ASKED if getattr(args, name) is not None}
-    again = cli.parser().parse_args(["run", *commands.words_of(asked)])
-    assert vars(again) == vars(args)
-
-
-def test_plots_are_saved_beside_the_file_or_where_asked(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(("plot", "good.jsonl", "-o", "directory/plots")) == 0
-    said = capsys.readouterr().out.split()
-    assert said and all(Path(path).stat().st_size for path in said)
-    assert {Path(path).suffix for path in said} == {".png", ".svg"}
-    assert {Path(path).parent for path in said} == {Path("directory/plots")}
-
-
-def test_show_as_text_and_as_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(("show", "good.jsonl")) == 0
-    assert "mask-select" in capsys.readouterr().out
-    assert cli.main(("show", "good.jsonl", "--format", "json", "--margin", "0.5")) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["margin_cycles"] == 0.5
-    assert [cell["contender"] for cell in found["cells"]] == ["pointer-branch@plain", "mask-select@plain"]
-
-
-def test_a_file_cut_in_its_last_line_is_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("cut.jsonl").write_bytes(Path("good.jsonl").read_bytes()[:-50])
-    assert cli.main(("show", "cut.jsonl", "--format", "json")) == 0
-    finished = json.loads(capsys.readouterr().out)["finished"]
-    assert finished["samplings"] == finished["planned"] - 1
 
 
 @pytest.mark.parametrize("command", sorted(commands.COMMANDS))
@@ -351,104 +216,3 @@ def test_help_and_version_of_a_process() -> None:
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"pagebench {__version__} (")
-
-
-def test_list_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(("list",)) == 0
-    listed = capsys.readouterr().out
-    for name in ("branchless", "hvo-shared", "mixed", "chain"):
-        assert f"  {name}" in listed
-
-
-CLOSED = [("--help",), ("run", "--help"), ("--version",), ("list",), ("show", "good.jsonl"), ("asm", "mask")]
-
-
-@pytest.mark.parametrize("args", CLOSED)
-def test_a_reader_that_went_away_is_no_error(args: tuple[str, ...], place: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    try:
-        done = run(*args, stdout=write)
-    finally:
-        os.close(write)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_head_of_a_long_report(place: Path) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m pagebench show good.jsonl --format json | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("{\n", "")
-
-
-@pytest.mark.parametrize("args", CLOSED)
-def test_a_full_disk_under_standard_output_is_said(args: tuple[str, ...], place: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = run(*args, stdout=full)
-    assert done.returncode == 2
-    assert done.stderr == "pagebench: cannot write to standard output: No space left on device\n"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in half a minute")
-
-
-def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    args = ("run", "-o", str(path), "--no-plots", *TINY[:-2], "--processes", "12", "--seed", "3")
-    with subprocess.Popen(
-        [sys.executable, "-m", "pagebench", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= 3)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err.startswith("pagebench: interrupted: what was measured is kept") and err.count("\n") == 1
-    assert f"--resume {path}" in err
-    first = result_file.read(path)
-    assert 2 <= len(first.samples) < 12
-
-    shown = run("show", str(path))
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"{len(first.samples)} of 12 samplings (groups in processes) are finished" in " ".join(
-        shown.stdout.split()
-    )
-
-    with path.open("ab") as file:  # as if it had been killed in the middle of a line
-        file.write(b'{"kind":"sampling","process":')
-    resumed = run("run", "--resume", str(path), "--no-plots")
-    assert (resumed.returncode, resumed.stderr) == (0, "")
-    run_ = result_file.read(path)
-    assert run_.done == {(process, 0) for process in range(12)} and len(run_.samples) == 12
-    assert [samples.sampling for samples in run_.samples[: len(first.samples)]] == [
-        samples.sampling for samples in first.samples
-    ]
-    assert "are finished" not in resumed.stdout
-
-    once_more = run("run", "--resume", str(path), "--no-plots")
-    assert once_more.stdout == resumed.stdout and len(result_file.read(path).samples) == 12
-
-
-def test_an_interrupt_before_anything_is_finished(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "run", interrupt)
-    assert cli.main(("run", "-o", "new.jsonl", *TINY)) == 130
-    assert "interrupted" in capsys.readouterr().err
-    assert result_file.read(Path("new.jsonl")).samples == ()  # and --resume goes on from there
-    monkeypatch.undo()
-    monkeypatch.chdir(place)
-    assert cli.main(("run", "--resume", "new.jsonl", "--no-plots")) == 0
-    assert len(result_file.read(Path("new.jsonl")).samples) == 2
