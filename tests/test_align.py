@@ -68,6 +68,7 @@ def test_the_report_fits_a_mail() -> None:
     assert "base page 64K, struct page 56 or 96 bytes: pointer" in text
 
 
+@pytest.mark.slow
 def test_cli_prints_and_leaves_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["align", "--max-order", "8", "-o", str(tmp_path)]) == 0
     out, err = capsys.readouterr()

@@ -138,6 +138,7 @@ def expected_files(tree: Path) -> set[str]:
     return modules | sources | {"pagebench/_core.abi3.so"}
 
 
+@pytest.mark.slow
 def test_the_wheel_is_for_every_python_from_311_on(wheel: Path) -> None:
     assert re.fullmatch(rf"{NAME}-cp311-abi3-\w*linux\w*_{platform.machine()}\.whl", wheel.name)
     with zipfile.ZipFile(wheel) as archive:
@@ -146,6 +147,7 @@ def test_the_wheel_is_for_every_python_from_311_on(wheel: Path) -> None:
     assert all(tag.startswith("cp311-abi3-") for tag in tags)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_modules_sources_and_licence(tree: Path, wheel: Path) -> None:
     files = wheel_files(wheel)
     info = {name for name in files if name.startswith(f"{NAME}.dist-info/")}
@@ -155,6 +157,7 @@ def test_the_wheel_holds_modules_sources_and_licence(tree: Path, wheel: Path) ->
     assert not [name for name in files if "test" in name]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -168,6 +171,7 @@ def test_an_installed_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:
     assert variants == sorted(file.stem for file in (ROOT / "csrc" / "variants").glob("*.c"))
 
 
+@pytest.mark.slow
 def test_an_editable_install_finds_extension_and_sources(tmp_path: Path) -> None:
     source, prefix = copy_tree(tmp_path / "source"), tmp_path / "prefix"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed"]
@@ -181,6 +185,7 @@ def test_an_editable_install_finds_extension_and_sources(tmp_path: Path) -> None
     assert "mask" in variants
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_all_that_a_build_needs(tree: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         files = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
@@ -189,6 +194,7 @@ def test_the_sdist_holds_all_that_a_build_needs(tree: Path, sdist: Path) -> None
     assert not [name for name in files if name.endswith((".so", ".o"))]
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     shutil.unpack_archive(sdist, tmp_path / "unpacked")
     output = tmp_path / "wheel"

@@ -27,6 +27,7 @@ class TestCache:
         assert compiled.user_variant("mine", mine, cc=cc) == first
         assert notes.read_text() == "--version\n"
 
+    @pytest.mark.slow
     def test_what_differs_is_compiled_again(self, mine: Path, counting_cc: tuple[str, Path]) -> None:
         cc, notes = counting_cc
         header = mine.parent / "own.h"

@@ -138,6 +138,7 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Drivers:
 
 
 @pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
+@pytest.mark.slow
 def test_driver(build: Build, drivers: Drivers) -> None:
     skip_without([build.cc], build.packages, build.run_by)
     done = subprocess.run(

@@ -453,6 +453,7 @@ def probes_of(path: Path) -> Iterator[core.Probe]:
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES[:2])
 @pytest.mark.parametrize("name", COMPILERS)
+@pytest.mark.slow
 def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> None:
     cc, machine, packages = COMPILERS[name]
     skip_without(cc, packages)

@@ -404,6 +404,7 @@ def drawn_texts(fig: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_no_text_is_cut_or_covered(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = summary_of(**CASES[case])
     summary["machine"]["cpu_model"] = (
@@ -425,6 +426,7 @@ def test_no_text_is_cut_or_covered(case: str, monkeypatch: pytest.MonkeyPatch) -
         assert not any(box is not None and legend.overlaps(box) for box in boxes)
 
 
+@pytest.mark.slow
 def test_save_writes_png_and_svg_the_same_each_time(tmp_path: Path) -> None:
     for run in ("first", "second"):
         paths = plots.save(figures(summary_of(orders=(0, 9), contenders=3)), tmp_path / run, "run")
@@ -464,6 +466,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
     import matplotlib
 
@@ -477,6 +480,7 @@ def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
         assert matplotlib.rcParams["font.size"] == 20
 
 
+@pytest.mark.slow
 def test_pyplot_is_never_imported() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -173,6 +173,7 @@ def test_an_interrupt_ends_the_worker(worker: Callable[[str], Path], tmp_path: P
 
 
 @pytest.mark.parametrize("samplings, cut", [(1, 0), (2, 100), (3, 1)])
+@pytest.mark.slow
 def test_a_run_that_was_killed_and_resumed_has_the_same_samplings(
     tiny: Callable[..., Plan],
     movable: Callable[[Plan], dict[str, bool]],

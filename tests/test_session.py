@@ -68,6 +68,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen in half a minute")
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     args = ("run", "-o", str(path), "--no-plots", *TINY[:-2], "--processes", "12", "--seed", "3")
