@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from planted_folios import folio_map_of
 
 from pagebench import names
 from pagebench.memmap.folios import FolioMap
@@ -24,7 +25,7 @@ def folio_maps(draw: st.DrawFn, struct_page_bytes: int, largest: int) -> FolioMa
         pfn = -(-pfn // (1 << order)) << order
         folios.append((pfn, order))
         pfn += 1 << order
-    return FolioMap.of(struct_page_bytes, folios)
+    return folio_map_of(struct_page_bytes, folios)
 
 
 @st.composite

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from pagebench import core
 from pagebench.core import counters
+from pagebench.core.extension import check, lib
 
 CSRC = Path(__file__).parent.parent / "csrc"
 IDS = {name: 101 + i for i, name in enumerate(counters.EVENTS)}
@@ -44,7 +45,7 @@ def parse(words: list[int], ids: dict[str, int] = IDS) -> counters.Counts:
     group = core.ffi.new("struct pb_counters *", {"id": [ids.get(name, 0) for name in counters.EVENTS]})
     ret = core.ffi.new("struct pb_counts *")
     buffer = core.array("uint64_t[]", np.array(words, dtype=np.uint64))
-    core.check(core.lib.pb_counters_parse(group, buffer, len(words), ret), "reading the hardware counters")
+    check(lib.pb_counters_parse(group, buffer, len(words), ret), "reading the hardware counters")
     return counters.Counts.of(ret)
 
 

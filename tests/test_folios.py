@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted_folios import folio_map_of
 
 from pagebench import core, names
 from pagebench.errors import PagebenchError
@@ -33,7 +34,7 @@ def layouts(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 @given(layouts(), st.sampled_from(SIZES))
 def test_pages_and_heads_are_those_of_the_folios(folios: list[tuple[int, int]], size: int) -> None:
-    folio_map = FolioMap.of(size, folios)
+    folio_map = folio_map_of(size, folios)
     expected = [(pfn, head) for head, order in folios for pfn in range(head, head + (1 << order))]
     assert list(zip(folio_map.page_pfns, folio_map.page_heads, strict=True)) == expected
     assert np.array_equal(folio_map.heads_of(folio_map.page_pfns), folio_map.page_heads)
@@ -43,7 +44,7 @@ def test_pages_and_heads_are_those_of_the_folios(folios: list[tuple[int, int]], 
 
 @given(layouts(), st.sampled_from(SIZES))
 def test_the_core_is_told_where_each_head_is(folios: list[tuple[int, int]], size: int) -> None:
-    folio_map = FolioMap.of(size, folios)
+    folio_map = folio_map_of(size, folios)
     assert folio_map.folios.dtype == core.FOLIO_DTYPE
     assert [(int(f["head"]) * core.OFFSET_UNIT, f["order"]) for f in folio_map.folios] == [
         (head * size, order) for head, order in folios
@@ -57,7 +58,7 @@ def test_the_core_is_told_where_each_head_is(folios: list[tuple[int, int]], size
 
 @given(layouts(), st.sampled_from(SIZES))
 def test_aligned_to_what_a_mask_needs(folios: list[tuple[int, int]], size: int) -> None:
-    alignment = FolioMap.of(size, folios).alignment
+    alignment = folio_map_of(size, folios).alignment
     assert alignment % names.PAGE_SIZE == 0
     if size == 64:  # wherever an aligned memmap starts, a mask finds each folio's head
         for head, order in folios:
@@ -77,7 +78,7 @@ def test_a_folio_off_its_natural_alignment_is_refused(
     head, order = folios[i]
     folios[i] = head + data.draw(st.integers(1, (1 << order) - 1)), order
     with pytest.raises(PagebenchError, match="multiple of its number of pages"):
-        FolioMap.of(64, folios)
+        folio_map_of(64, folios)
 
 
 @pytest.mark.parametrize(
@@ -96,22 +97,22 @@ def test_a_folio_off_its_natural_alignment_is_refused(
 )
 def test_what_is_no_memmap_is_refused(folios: list[tuple[int, int]], why: str) -> None:
     with pytest.raises(PagebenchError, match=why):
-        FolioMap.of(64, folios)
+        folio_map_of(64, folios)
 
 
 def test_the_last_page_that_offsets_reach_is_taken() -> None:
     pfns = (folios.MAX_BYTES // 64) - 1
-    folio_map = FolioMap.of(64, [(pfns, 0)])
+    folio_map = folio_map_of(64, [(pfns, 0)])
     assert folio_map.bytes == folios.MAX_BYTES
     assert int(folio_map.folios["head"][0]) * core.OFFSET_UNIT == pfns * 64
 
 
 def test_what_hvo_treats_is_said_once_or_for_each_folio() -> None:
-    assert FolioMap.of(64, [(0, 2), (4, 2)]).optimised.tolist() == [True, True]
-    assert FolioMap.of(64, [(0, 2), (4, 2)], [False]).optimised.tolist() == [False, False]
-    assert FolioMap.of(64, [(0, 2), (4, 2)], [False, True]).optimised.tolist() == [False, True]
+    assert folio_map_of(64, [(0, 2), (4, 2)]).optimised.tolist() == [True, True]
+    assert folio_map_of(64, [(0, 2), (4, 2)], [False]).optimised.tolist() == [False, False]
+    assert folio_map_of(64, [(0, 2), (4, 2)], [False, True]).optimised.tolist() == [False, True]
     with pytest.raises(ValueError):
-        FolioMap.of(64, [(0, 2), (4, 2)], [True] * 3)
+        folio_map_of(64, [(0, 2), (4, 2)], [True] * 3)
 
 
 def test_an_arrangement_says_where_struct_pages_are() -> None:

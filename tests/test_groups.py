@@ -54,6 +54,7 @@ plans = st.builds(
 
 
 @given(plans)
+@pytest.mark.slow
 def test_json_and_back_is_the_same_plan(made: Plan) -> None:
     assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
 
@@ -82,7 +83,7 @@ def test_a_plan_counts_its_cells_and_names_its_variants() -> None:
             summaries.group_of(["pointer", "branchless"], control=True),
         ]
     )
-    assert made.cell_count == 4 + 5
+    assert sum(len(group.cells) for group in made.groups) == 4 + 5
     assert made.variant_names == ("pointer", "mask", "identity", "branchless", "control")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_folios import folio_map_of
 from writable import is_writable
 
 from pagebench import core, names
@@ -115,7 +116,7 @@ def mixed_maps(draw: st.DrawFn) -> FolioMap:
         folios.append((pfn, order))
         optimised.append(hugetlb)
         pfn += 1 << order
-    return FolioMap.of(64, folios, optimised)
+    return folio_map_of(64, folios, optimised)
 
 
 @settings(max_examples=40, deadline=None)

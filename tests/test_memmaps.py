@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from planted_folios import folio_map_of
 from planted_models import SMALL, cases, model_of
 
 from pagebench import core
@@ -44,9 +45,9 @@ def wrong_by_brute_force(placed: memmaps.ModelMemmap) -> int:
 
 
 @given(cases())
-@example((64, FolioMap.of(64, [(0, 0)]), False))
-@example((64, FolioMap.of(64, [(0, 1)]), False))
-@example((4096, FolioMap.of(64, [(0, 4), (16, 4), (32, 4)]), True))
+@example((64, folio_map_of(64, [(0, 0)]), False))
+@example((64, folio_map_of(64, [(0, 1)]), False))
+@example((4096, folio_map_of(64, [(0, 4), (16, 4), (32, 4)]), True))
 def test_wrong_lookups_are_those_of_brute_force(case: tuple[int, FolioMap, bool]) -> None:
     promise, folio_map, sectioned = case
     variant = registry.find("mask", folio_map.struct_page_bytes)
@@ -78,7 +79,7 @@ def test_memory_is_backed_as_asked_and_only_as_written() -> None:
 
 def test_a_memmap_beyond_offsets_or_addresses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PagebenchError, match="beyond 32G"):
-        memmaps.place(model_of(1 << 34, True), FolioMap.of(64, [(0, 0), (16, 0)]), SMALL)
+        memmaps.place(model_of(1 << 34, True), folio_map_of(64, [(0, 0), (16, 0)]), SMALL)
 
     def none(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from planted_folios import folio_map_of
 
 from pagebench.errors import PagebenchError
 from pagebench.memmap import patterns
@@ -116,7 +117,7 @@ def test_touched_bytes_are_those_of_a_count_by_hand(
 
 @given(st.data(), st.sampled_from(SIZES), st.booleans())
 def test_touched_bytes_of_folios_of_several_orders(data: st.DataObject, size: int, head_too: bool) -> None:
-    folio_map = FolioMap.of(size, [(0, 3), (8, 0), (9, 0), (12, 2), (32, 4), (50, 1)])
+    folio_map = folio_map_of(size, [(0, 3), (8, 0), (9, 0), (12, 2), (32, 4), (50, 1)])
     pfns = data.draw(st.lists(st.sampled_from(folio_map.page_pfns.tolist()), min_size=1))
     touched = touched_bytes(folio_map, np.array(pfns), head_too)
     assert touched == brute_force_bytes(folio_map, pfns, head_too)

@@ -5,7 +5,7 @@ Importing it needs the compiled extension; reading and reporting results does no
 """
 
 from pagebench.core.closing import Closing
-from pagebench.core.extension import array, check, ffi, lib
+from pagebench.core.extension import array, ffi
 from pagebench.core.memory import (
     FOLIO_DTYPE,
     NO_PAGE,
@@ -33,7 +33,6 @@ from pagebench.core.variant import (
     compiler,
     load_variants,
     variant_cflags,
-    wrap_variant,
 )
 
 __all__ = [
@@ -57,11 +56,9 @@ __all__ = [
     "built_commit",
     "built_in_struct_pages",
     "built_in_variants",
-    "check",
     "compiler",
     "encode",
     "ffi",
-    "lib",
     "load_variants",
     "pin",
     "populate",
@@ -69,6 +66,5 @@ __all__ = [
     "variant_cflags",
     "verify",
     "view",
-    "wrap_variant",
     "write_tails",
 ]

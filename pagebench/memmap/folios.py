@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -47,14 +47,6 @@ class FolioMap:
             raise PagebenchError("folios must ascend by pfn and not overlap")
         check_reach(self.bytes)
         object.__setattr__(self, "optimised", np.broadcast_to(self.optimised, self.pfns.shape))
-
-    @classmethod
-    def of(
-        cls, struct_page_bytes: int, folios: Sequence[tuple[int, int]], optimised: Sequence[bool] = (True,)
-    ) -> FolioMap:
-        """From (head pfn, order) pairs; ``optimised`` for each folio, or once for all."""
-        array = np.array(folios, np.int64).reshape(-1, 2)
-        return cls(struct_page_bytes, array[:, 0], array[:, 1], np.array(optimised, np.bool_))
 
     @classmethod
     def uniform(cls, order: int, footprint_bytes: int, struct_page_bytes: int = 64) -> FolioMap:

@@ -140,11 +140,6 @@ class Plan:
         """Every variant that is timed, in the order of the groups."""
         return tuple(dict.fromkeys(cell.contender.variant for group in self.groups for cell in group.cells))
 
-    @property
-    def cell_count(self) -> int:
-        """Cells in all groups together."""
-        return sum(len(group.cells) for group in self.groups)
-
 
 def _known(contender: Contender) -> Contender:
     if contender.layout not in names.LAYOUTS or contender.backing not in names.BACKINGS:
