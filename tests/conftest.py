@@ -33,7 +33,14 @@ from pagebench.variants.kernel import compilation
 
 # Tests share the machine with measurements: no example is too slow.
 hypothesis.settings.register_profile("pagebench", deadline=None)
-hypothesis.settings.load_profile("pagebench")
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer examples where only what is quick was asked for."""
+    quick = config.option.markexpr == "not slow"
+    hypothesis.settings.load_profile("quick" if quick else "pagebench")
+
 
 LEVELS = groups.Levels(32 * KIB, 512 * KIB, 8 * MIB)
 TINY: dict[str, Any] = {

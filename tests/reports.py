@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import summaries
 from summaries import GHZ, Floats, made_up
 
@@ -97,6 +98,10 @@ def counted(path: Path) -> dict[str, Any]:
 
 
 REPORTS = {"default": default, "many": many, "partial": partial, "untrusted": untrusted, "counted": counted}
+# Those of many cells take a second to be judged.
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("default", "many") else []) for name in REPORTS
+]
 
 
 @cache

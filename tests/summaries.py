@@ -79,7 +79,7 @@ def group_of(
     control: bool = False,
     purpose: str = "compare",
 ) -> Group:
-    """A group as plan.build makes it, of any contenders; the first is the reference."""
+    """A group as a plan has it, of any contenders; the first is the reference."""
 
     def cell(contender: Contender, role: str) -> Cell:
         return Cell(contender, role, int(order > 0 and contender.variant.startswith(MASKS)))

@@ -47,6 +47,7 @@ def test_a_wrong_head_alone_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_model(found.proofs)[0].highest_safe_order is None
 
 
+@pytest.mark.slow
 def test_the_report_is_this() -> None:
     text = align.render(proven.all_orders())
     assert HEADER_4K + TABLE_4K in text
@@ -55,6 +56,7 @@ def test_the_report_is_this() -> None:
         assert f"\n{model.name} " in text.partition("\npromised ")[2]
 
 
+@pytest.mark.slow
 def test_the_report_fits_a_mail() -> None:
     text = align.render(proven.low_orders())
     assert text.isascii()
@@ -100,6 +102,7 @@ def test_cli_json_has_every_model_and_order(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.slow
 def test_cli_exits_1_where_proof_and_arithmetic_disagree(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

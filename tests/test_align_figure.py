@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import proven
+import pytest
 from matplotlib.text import Annotation
 
 from pagebench.memmap.models import MODELS, NO_FOLIO, OK, WRONG
 from pagebench.report import align_figure
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_model_and_order() -> None:
     proofs = proven.all_orders().proofs
     kept = {"struct_page_bytes": 96, "encoding": "pointer", "found": OK}

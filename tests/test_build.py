@@ -260,6 +260,7 @@ def test_sources_are_beside_the_package_or_inside(tmp_path: Path, monkeypatch: p
     assert compiler.sources() == package / "csrc"
 
 
+@pytest.mark.slow
 def test_without_extension_results_are_read_judged_and_drawn(without_extension: Path, tmp_path: Path) -> None:
     """Another architecture, a CI job that only reports."""
     plan = summaries.plan_of([summaries.group_of(["pointer-branch", "mask-select"], control=True)])

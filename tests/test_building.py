@@ -50,6 +50,7 @@ def test_patterns_of_tails_have_no_cell_at_order_0(pattern: str) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked_for)
+@pytest.mark.slow
 def test_json_and_back_is_the_same_plan(asked: dict[str, object]) -> None:
     made = build_or_none(asked)
     if made:

@@ -58,7 +58,9 @@ def test_list_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name}" in listed
 
 
-CLOSED = [("--help",), ("run", "--help"), ("--version",), ("list",), ("show", "good.jsonl"), ("asm", "mask")]
+QUICK: list[tuple[str, ...]] = [("run", "--help"), ("show", "good.jsonl")]
+REST: list[tuple[str, ...]] = [("--help",), ("--version",), ("list",), ("asm", "mask")]
+CLOSED = [*QUICK, *(pytest.param(args, marks=pytest.mark.slow) for args in REST)]
 
 
 @pytest.mark.parametrize("args", CLOSED)

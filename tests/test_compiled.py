@@ -21,10 +21,9 @@ needs_clang = pytest.mark.skipif(not shutil.which("clang"), reason="clang is not
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.usefixtures("own_cache"), pytest.mark.slow]
 
 
-@pytest.mark.slow
 class TestStructPages:
     @pytest.mark.parametrize("size", [72, 80, 128])
     def test_all_variants_find_every_head(self, size: int) -> None:
@@ -60,7 +59,6 @@ class TestStructPages:
         }
 
 
-@pytest.mark.slow
 class TestObjects:
     def test_export_nothing_but_the_registry(self) -> None:
         with compiled.built_in(72).open("rb") as file:

@@ -88,6 +88,7 @@ importlib.import_module(sys.argv[1])
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
     ],
 )
+@pytest.mark.slow
 def test_reading_judging_and_reporting_need_no_compiled_core(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_CORE, name], capture_output=True, text=True, check=False

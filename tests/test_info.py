@@ -51,6 +51,7 @@ def test_of_an_empty_tree_the_report_says_why_nothing_is_known(tmp_path: Path) -
 
 
 @given(missing=st.sets(st.sampled_from(sorted(FULL))), damaged=st.sets(st.sampled_from(sorted(FULL))))
+@pytest.mark.slow
 def test_whatever_is_missing_or_damaged_there_is_a_report(
     tmp_path_factory: pytest.TempPathFactory, missing: set[str], damaged: set[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_memmap_of_a_group(pattern: str, tiny: Callable[..., Plan]) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(asked_for)
+@pytest.mark.slow
 def test_regions_hold_every_memmap(asked: dict[str, object]) -> None:
     made = build_or_none(asked)
     if not made or made.memory_model:

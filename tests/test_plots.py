@@ -190,6 +190,7 @@ def test_latency_has_a_panel_per_order() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_latency_shows_the_numbers_of_the_summary(case: str) -> None:
     summary = summary_of(**CASES[case])
     fig = latency(summary, "chain", "random")
@@ -257,6 +258,7 @@ def test_differences_has_a_panel_per_footprint() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_differences_shows_the_numbers_of_the_summary(case: str) -> None:
     summary = summary_of(**CASES[case])
     fig = differences(summary, "chain", "random")
@@ -332,6 +334,7 @@ def test_a_group_may_lack_everything_but_the_reference() -> None:
     assert [tick.get_text() for tick in panels_of(fig)[0].get_xticklabels()] == ["0\n4K", "4\n64K", "9\n2M"]
 
 
+@pytest.mark.slow
 def test_missing_numbers_leave_gaps() -> None:
     summary = summary_of()
     summary["cells"][1]["ns"]["interval"] = [None, None]
@@ -341,6 +344,7 @@ def test_missing_numbers_leave_gaps() -> None:
         draw(summary, "chain", "random").draw_without_rendering()
 
 
+@pytest.mark.slow
 def test_a_contender_looks_the_same_in_every_figure() -> None:
     summary = summary_of(contenders=8, patterns=("random", "heads"))
     summary = without(summary, contender=CONTENDERS[1], pattern="heads")
@@ -353,6 +357,7 @@ def test_a_contender_looks_the_same_in_every_figure() -> None:
     assert len(set(colours)) == len(set(markers)) == 8
 
 
+@pytest.mark.slow
 def test_figures_are_those_that_make_sense() -> None:
     names = [f"{kind}-{probe}-random" for probe in ("chain", "get") for kind in ("latency", "differences")]
     assert list(figures(summary_of(probes=("chain", "get")))) == names
@@ -446,6 +451,7 @@ def test_save_writes_png_and_svg_the_same_each_time(tmp_path: Path) -> None:
             assert b"<dc:date>" not in first
 
 
+@pytest.mark.slow
 def test_save_keeps_names_inside_the_directory(tmp_path: Path) -> None:
     drawn = {"latency-chain-../a b": differences(summary_of(orders=(0,), contenders=2), "chain", "random")}
     assert [path.name for path in plots.save(drawn, tmp_path, "s")] == [

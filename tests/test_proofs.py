@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import proven
+import pytest
 
 from pagebench.memmap.models import BASE_PAGES, MODELS, WRONG
 from pagebench.results.proofs import by_model, disagreements, tables_of
@@ -22,6 +23,7 @@ HIGHEST_SAFE = {
 }
 
 
+@pytest.mark.slow
 def test_highest_safe_orders_are_those_of_the_facts() -> None:
     rows = by_model(proven.all_orders().proofs)
     assert {row.first.model: row.highest_safe_order for row in rows} == HIGHEST_SAFE
@@ -33,6 +35,7 @@ def test_highest_safe_orders_are_those_of_the_facts() -> None:
     }
 
 
+@pytest.mark.slow
 def test_struct_pages_that_keep_the_pointer_share_a_table_where_they_agree() -> None:
     tables = tables_of(proven.low_orders().proofs)
     assert [(table.base_page_bytes, table.struct_pages) for table in tables] == [

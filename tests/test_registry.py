@@ -110,6 +110,7 @@ class TestFromElsewhere:
         with pytest.raises(PagebenchError, match=r"struct page of 80 bytes, .* of 64: give --struct-page 80"):
             registry.known(64, (loaded("mine", "mine", path),))
 
+    @pytest.mark.slow
     def test_struct_pages_that_are_not_built_in_are_compiled(self) -> None:
         assert registry.object_of(64) is None
         assert registry.object_of(72) == compiled.built_in(72)

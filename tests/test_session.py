@@ -105,6 +105,7 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
     assert once_more.stdout == resumed.stdout and len(result_file.read(path).samples) == 12
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_anything_is_finished(
     result_files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

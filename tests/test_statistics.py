@@ -180,6 +180,7 @@ def planted(difference: float, runs: int, between: float, within: float, tail: b
 @pytest.mark.parametrize(
     "between, within, tail", [(0.01, 0.05, False), (0.05, 0.01, False), (0.02, 0.02, True)]
 )
+@pytest.mark.slow
 def test_the_interval_covers_a_planted_difference_as_often_as_it_says(
     between: float, within: float, tail: bool
 ) -> None:
@@ -198,6 +199,7 @@ def judge(values: Floats, seed: int, noise: list[float], margin: float) -> str:
     return statistics.verdict(interval, statistics.smallest_resolvable(interval, noise, nan), margin)
 
 
+@pytest.mark.slow
 def test_planted_nothing_is_called_a_difference_no_more_often_than_it_may() -> None:
     runs = 1500
     noise = np.median(planted(0, runs, 0.02, 0.02), axis=1)
@@ -208,6 +210,7 @@ def test_planted_nothing_is_called_a_difference_no_more_often_than_it_may() -> N
     assert 0.03 <= np.mean(ps < 0.05) <= 0.07
 
 
+@pytest.mark.slow
 def test_a_family_of_planted_nothings_is_rejected_no_more_often_than_it_may() -> None:
     families = planted(0, 3000, 0.02, 0.02).reshape(-1, 30, PROCESSES)
     rejected = [min(statistics.holm([statistics.t_test_p(v) for v in family])) < 0.05 for family in families]

@@ -27,7 +27,7 @@ def test_the_numbers_in_the_table_are_those_of_the_summary() -> None:
         assert float(number.split("+-")[0]) == pytest.approx(estimate, abs=6e-4)
 
 
-@pytest.mark.parametrize("name", reports.REPORTS)
+@pytest.mark.parametrize("name", reports.NAMES)
 def test_every_mark_in_the_tables_is_one_of_the_json(name: str) -> None:
     decoded = reports.summary_of(name)
     report = reports.text_of(name)

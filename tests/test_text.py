@@ -34,7 +34,7 @@ def misfits(report: str) -> list[str]:
     return [line for line in lines if len(line) > text.WIDTH or not line.isascii() or line != line.rstrip()]
 
 
-@pytest.mark.parametrize("name", reports.REPORTS)
+@pytest.mark.parametrize("name", reports.NAMES)
 def test_the_report_is_the_golden_one(name: str) -> None:
     report = reports.text_of(name)
     golden = GOLDEN / f"{name}.txt"
@@ -46,7 +46,7 @@ def test_the_report_is_the_golden_one(name: str) -> None:
     assert not changed, f"{changed}\nPAGEBENCH_UPDATE_GOLDEN=1 pytest tests/test_text.py takes it over"
 
 
-@pytest.mark.parametrize("name", reports.REPORTS)
+@pytest.mark.parametrize("name", reports.NAMES)
 def test_every_line_fits_a_mail(name: str) -> None:
     report = reports.text_of(name)
     assert misfits(report) == []
@@ -181,6 +181,7 @@ def odd_summaries(draw: st.DrawFn, base: dict[str, Any]) -> dict[str, Any]:
 
 @settings(max_examples=100)
 @given(data=st.data())
+@pytest.mark.slow
 def test_odd_numbers_and_names_fit_as_well(base: dict[str, Any], data: st.DataObject) -> None:
     report = text.render(summarise.conclude(summaries.typed(data.draw(odd_summaries(base)))))
     lines = misfits(report)

@@ -38,10 +38,10 @@ def test_built_in_are_what_the_core_holds() -> None:
     assert not core.built_in_variants(72)
 
 
-def test_an_object_that_is_loaded_twice() -> None:
-    path = compiled.built_in(72)
+def test_an_object_that_is_loaded_twice(mine: Path) -> None:
+    path = compiled.user_variant("mine", mine)
     first, second = core.load_variants(path), core.load_variants(path)
-    assert first["mask"].probes["chain"].run == second["mask"].probes["chain"].run
+    assert first["mine"].probes["chain"].run == second["mine"].probes["chain"].run
 
 
 def test_an_object_that_cannot_be_loaded(tmp_path: Path) -> None:
@@ -60,6 +60,7 @@ def test_an_object_that_is_not_ours() -> None:
         core.load_variants(Path(_ctypes.__file__))
 
 
+@pytest.mark.slow
 def test_an_object_of_another_build_of_pagebench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copy(compiled.built_in(72), tmp_path))
     abi = core.abi()

@@ -77,6 +77,7 @@ def test_only_the_groups_asked_for_are_sampled(tiny: Build, movable: Movable) ->
     assert [sampling.group for sampling in worker.run_job(job(made, movable(made), groups=[1]))] == [1]
 
 
+@pytest.mark.slow
 def test_layouts_and_struct_page_sizes(tiny: Build, movable: Movable) -> None:
     made = tiny(
         contenders=("fakehead", "branchless", "fakehead@hvo", "branchless@hvo-shared", "pointer@plain:4k"),
@@ -102,6 +103,7 @@ def test_frames_of_their_own_beyond_the_cache(tiny: Build, movable: Movable) -> 
     assert set(sampled.segment) == {0}
 
 
+@pytest.mark.slow
 def test_draws_depend_on_seed_process_and_use_alone(tiny: Build, movable: Movable) -> None:
     made, other = tiny(), tiny(seed=6)
 
@@ -141,6 +143,7 @@ def test_every_copy_is_its_loop_and_starts_anywhere_in_a_line(tiny: Build, movab
         assert not set(w.copies[reference, "chain", True]) & set(w.copies[reference, "chain", False])
 
 
+@pytest.mark.slow
 def test_a_loop_that_may_not_be_copied_stays_where_it_is(tiny: Build, movable: Movable) -> None:
     made = tiny(probes=("chain",))
     fixed = movable(made) | {"mask-select chain": False}
