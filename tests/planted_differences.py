@@ -1,4 +1,4 @@
-"""Runs with known differences between contenders, and their cells found again."""
+"""Runs with known differences between contenders, and their cells summary again."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def plan_with(*groups: Group, **kwargs: Any) -> Plan:
     )
 
 
-def cell_of(found: dict[str, Any], variant: str, key: str = "cells", **keys: Any) -> dict[str, Any]:
-    for cell in found[key]:
+def cell_of(summary: dict[str, Any], variant: str, key: str = "cells", **keys: Any) -> dict[str, Any]:
+    for cell in summary[key]:
         if cell["variant"] == variant and all(cell[k] == v for k, v in keys.items()):
             return dict(cell)
     raise KeyError(variant)

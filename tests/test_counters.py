@@ -320,7 +320,7 @@ def rig(library: Path) -> Iterator[Rig]:
     made.lib.pb_counters_deinit(made.counters)
 
 
-def test_the_batch_is_counted_and_the_lead_in_is_not(rig: Rig) -> None:
+def test_the_batch_is_counted_and_the_warm_up_is_not(rig: Rig) -> None:
     counts = rig.touch_pages(warm_up=7, pages=40)
     assert counts.valid == 0b111111
     assert counts.value[1] == counts.value[2] == 40

@@ -33,10 +33,10 @@ def test_the_noise_of_other_groups_of_a_probe_and_level_is_what_can_be_resolved(
         summaries.group_of(NAMES, order=2, probe="lookup"),
         summaries.group_of(NAMES, order=2, footprint=256 * KIB),
     ]
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(*groups), noisy_at(9, 0.8))
-    (noise,) = [n for n in found["noise"] if n["order"] == 9]
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan_with(*groups), noisy_at(9, 0.8))
+    (noise,) = [n for n in summary["noise"] if n["order"] == 9]
     assert noise["difference"]["ns"]["estimate"] == pytest.approx(0.8, abs=0.005)
-    for cell in found["cells"]:
+    for cell in summary["cells"]:
         if cell["verdict"] == "reference":
             continue
         # Order 2 by another group's pair, order 9 by its own.
@@ -45,13 +45,15 @@ def test_the_noise_of_other_groups_of_a_probe_and_level_is_what_can_be_resolved(
         if disturbed:  # a difference of 0.5 is below what two copies of one loop differ by
             assert cell["verdict"] in ("inconclusive", "equivalent")
         else:
-            assert cell["verdict"] == cell_of(found, cell["variant"], order=2, level="l2")["verdict"]
+            assert cell["verdict"] == cell_of(summary, cell["variant"], order=2, level="l2")["verdict"]
 
 
 def test_a_group_without_others_has_its_own_noise(tmp_path: Path) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(summaries.group_of(NAMES)), noisy_at(2, 0.8))
-    assert {c["verdict"] for c in found["cells"]} == {"reference", "equivalent", "inconclusive"}
-    assert cell_of(found, "branchless")["smallest_resolvable_ns"] == pytest.approx(0.8, abs=0.006)
+    summary = summaries.summary_of(
+        tmp_path / "r.jsonl", plan_with(summaries.group_of(NAMES)), noisy_at(2, 0.8)
+    )
+    assert {c["verdict"] for c in summary["cells"]} == {"reference", "equivalent", "inconclusive"}
+    assert cell_of(summary, "branchless")["smallest_resolvable_ns"] == pytest.approx(0.8, abs=0.006)
 
 
 @pytest.mark.parametrize(

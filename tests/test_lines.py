@@ -56,7 +56,7 @@ def test_what_does_not_fit_the_plan_is_named(changes: dict[str, Any], what: str)
         {"steal_ticks": (1 << 53) + 1},
         {"ticks_per_ns": 0.0},
         {"copies": [0] * CELLS},
-        {"kind": "block"},
+        {"kind": "note"},
     ],
 )
 def test_what_no_clock_and_no_counter_says_is_refused(changes: dict[str, Any]) -> None:

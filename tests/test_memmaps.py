@@ -19,26 +19,26 @@ from pagebench.memmap.folios import FolioMap
 from pagebench.variants import registry
 
 
-def looked_up(placed: memmaps.ModelMemmap, variant: core.Variant) -> int:
+def looked_up(memmap: memmaps.ModelMemmap, variant: core.Variant) -> int:
     """Wrong lookups, over the offsets that a run would use."""
-    folio_map = placed.folio_map
+    folio_map = memmap.folio_map
     pages, heads = (
-        placed.page_offsets(folio_map.page_pfns),
-        placed.page_offsets(folio_map.page_heads),
+        memmap.page_offsets(folio_map.page_pfns),
+        memmap.page_offsets(folio_map.page_heads),
     )
-    return core.verify(variant.probes["lookup"].run, placed.base, pages, heads).wrong
+    return core.verify(variant.probes["lookup"].run, memmap.base, pages, heads).wrong
 
 
-def wrong_by_brute_force(placed: memmaps.ModelMemmap) -> int:
+def wrong_by_brute_force(memmap: memmaps.ModelMemmap) -> int:
     """The tails whose address, masked, is not their head's."""
-    folio_map = placed.folio_map
+    folio_map = memmap.folio_map
     if folio_map.struct_page_bytes & (folio_map.struct_page_bytes - 1):
         return 0
     pairs: Iterator[tuple[int, int]] = zip(folio_map.page_pfns, folio_map.page_heads, strict=True)
     orders = dict(zip(map(int, folio_map.pfns), map(int, folio_map.orders), strict=True))
     wrong = 0
     for pfn, head in pairs:
-        page, expected = (placed.base + 8 * int(placed.page_offsets(np.array([at]))[0]) for at in (pfn, head))
+        page, expected = (memmap.base + 8 * int(memmap.page_offsets(np.array([at]))[0]) for at in (pfn, head))
         mask = ~((folio_map.struct_page_bytes << orders[int(head)]) - 1)
         wrong += pfn != head and page & mask != expected
     return wrong
@@ -51,30 +51,30 @@ def wrong_by_brute_force(placed: memmaps.ModelMemmap) -> int:
 def test_wrong_lookups_are_those_of_brute_force(case: tuple[int, FolioMap, bool]) -> None:
     promise, folio_map, sectioned = case
     variant = registry.find("mask", folio_map.struct_page_bytes)
-    with memmaps.place(model_of(promise, sectioned), folio_map, SMALL) as placed:
-        placed.write(variant, True)
-        assert looked_up(placed, variant) == wrong_by_brute_force(placed)
+    with memmaps.place(model_of(promise, sectioned), folio_map, SMALL) as memmap:
+        memmap.write(variant, True)
+        assert looked_up(memmap, variant) == wrong_by_brute_force(memmap)
 
 
 @given(st.integers(6, 16), st.integers(0, 12))
 def test_the_mask_is_safe_exactly_up_to_the_promise(promise: int, order: int) -> None:
     folio_map = FolioMap.uniform(order, 3 * 64 << order)
-    with memmaps.place(model_of(1 << promise), folio_map) as placed:
+    with memmaps.place(model_of(1 << promise), folio_map) as memmap:
         for name in ("mask", "branchless"):
             variant = registry.find(name)
-            placed.write(variant, True)
-            wrong = looked_up(placed, variant)
+            memmap.write(variant, True)
+            wrong = looked_up(memmap, variant)
             assert (wrong == 0) == (64 << order <= 1 << promise or order == 0)
             assert wrong in (0, 3 * ((1 << order) - 1))
 
 
 def test_memory_is_backed_as_asked_and_only_as_written() -> None:
     folio_map = FolioMap.uniform(9, 4 << 20)
-    with memmaps.place(models.find("vmemmap"), folio_map, backing="4k") as placed:
-        assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": 0, "2m": 0}
-        placed.write(registry.find("pointer"), True)
-        assert resources.backing_obtained(placed.base, folio_map.bytes) == {"4k": folio_map.bytes, "2m": 0}
-    placed.close()
+    with memmaps.place(models.find("vmemmap"), folio_map, backing="4k") as memmap:
+        assert resources.backing_obtained(memmap.base, folio_map.bytes) == {"4k": 0, "2m": 0}
+        memmap.write(registry.find("pointer"), True)
+        assert resources.backing_obtained(memmap.base, folio_map.bytes) == {"4k": folio_map.bytes, "2m": 0}
+    memmap.close()
 
 
 def test_a_memmap_beyond_offsets_or_addresses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ GROUPS = [
     summaries.group_of(["pointer-branch"], order=0, footprint=128 << 20, probe="lookup"),
 ]
 PLAN = summaries.plan_of(GROUPS, processes=2, rounds=3)
-BLOCKS = len(GROUPS) * PLAN.processes
+SAMPLINGS = len(GROUPS) * PLAN.processes
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +56,25 @@ def refused(path: Path) -> str:
 
 
 def test_what_is_written_is_read(tmp_path: Path, whole: bytes) -> None:
-    header, *blocks = lines_of(whole)
-    path = write(tmp_path / "new" / "directory" / "r.jsonl", [header, *blocks])
+    header, *samplings = lines_of(whole)
+    path = write(tmp_path / "new" / "directory" / "r.jsonl", [header, *samplings])
     assert lines_of(path.read_bytes()) == lines_of(whole)
     run = result_file.read(path)
     assert run.plan == PLAN
     assert run.header == msgspec.convert(header, Header)
     assert run.done == {(process, index) for process in (0, 1) for index in (0, 1)}
     assert run.whole_bytes == path.stat().st_size
-    for block, line in zip(run.samples, blocks, strict=True):
-        cells = GROUPS[block.sampling.group].cells
-        assert block.ns.shape == block.ghz.shape == block.valid.shape == (len(cells), PLAN.rounds)
+    for samples, line in zip(run.samples, samplings, strict=True):
+        cells = GROUPS[samples.sampling.group].cells
+        assert samples.ns.shape == samples.ghz.shape == samples.valid.shape == (len(cells), PLAN.rounds)
         expected = [
-            summaries.made_up(GROUPS[block.sampling.group], c, block.sampling.process, PLAN.rounds)
+            summaries.made_up(GROUPS[samples.sampling.group], c, samples.sampling.process, PLAN.rounds)
             for c in cells
         ]
-        assert np.allclose(block.ns, np.maximum(expected, 0), atol=1e-5)
-        assert np.allclose(block.ghz, summaries.GHZ)
-        assert block.valid.all()
-        assert block.sampling.sampling_ns == line["sampling_ns"]
+        assert np.allclose(samples.ns, np.maximum(expected, 0), atol=1e-5)
+        assert np.allclose(samples.ghz, summaries.GHZ)
+        assert samples.valid.all()
+        assert samples.sampling.sampling_ns == line["sampling_ns"]
 
 
 def test_every_line_is_on_disk_before_the_next(
@@ -83,11 +83,11 @@ def test_every_line_is_on_disk_before_the_next(
     path = tmp_path / "r.jsonl"
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
-    header, *blocks = lines_of(whole)
+    header, *samplings = lines_of(whole)
     writer = result_file.Writer.create(path, msgspec.convert(header, Header))
-    for finished, block in enumerate(blocks):
+    for finished, sampling in enumerate(samplings):
         assert len(result_file.read(path).samples) == finished
-        writer.append(msgspec.convert(block, Sampling))
+        writer.append(msgspec.convert(sampling, Sampling))
     writer.close()
     assert synced == [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
 
@@ -113,7 +113,7 @@ def test_resume_drops_the_line_that_was_cut_and_goes_on(tmp_path: Path, whole: b
     path = tmp_path / "r.jsonl"
     path.write_bytes(whole[:-cut])
     run = result_file.read(path)
-    assert len(run.done) == BLOCKS - 1
+    assert len(run.done) == SAMPLINGS - 1
     writer = result_file.Writer.resume(run)
     writer.append(msgspec.convert(lines_of(whole)[-1], Sampling))
     writer.close()
@@ -152,9 +152,9 @@ def test_foreign_files(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path, whole: bytes) -> None:
-    header, *blocks = lines_of(whole)
+    header, *samplings = lines_of(whole)
     newer = header | {"schema": lines.SCHEMA + 1, "tool": {"version": "9.8"}, "plan": "of another kind"}
-    message = refused(summaries.write(tmp_path / "r.jsonl", [newer, *blocks]))
+    message = refused(summaries.write(tmp_path / "r.jsonl", [newer, *samplings]))
     assert f"schema {lines.SCHEMA + 1}" in message and f"reads {lines.SCHEMA}" in message
     assert "9.8" in message
 
@@ -170,7 +170,7 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith(": Is a directory")
 
 
-@pytest.mark.parametrize("number", [2, 3, BLOCKS + 1])
+@pytest.mark.parametrize("number", [2, 3, SAMPLINGS + 1])
 @pytest.mark.parametrize("spoil", [b"", b"garbage", b"[]", b"17", b"\xff\xfe", b'{"kind":"sampling"}'])
 def test_a_damaged_line_is_named_and_can_be_deleted(
     tmp_path: Path, whole: bytes, number: int, spoil: bytes
@@ -181,7 +181,7 @@ def test_a_damaged_line_is_named_and_can_be_deleted(
     message = refused(path)
     assert f"line {number} is damaged" in message and "delete it" in message
     path.write_bytes(b"".join([*lines[: number - 1], *lines[number:]]))
-    assert len(result_file.read(path).samples) == BLOCKS - 1
+    assert len(result_file.read(path).samples) == SAMPLINGS - 1
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_a_damaged_line_is_named_and_can_be_deleted(
 def test_a_block_that_does_not_fit_its_plan_is_damaged(
     tmp_path: Path, whole: bytes, changes: dict[str, object]
 ) -> None:
-    header, *blocks = lines_of(whole)
-    path = summaries.write(tmp_path / "r.jsonl", [header, blocks[0] | changes, *blocks[1:]])
+    header, *samplings = lines_of(whole)
+    path = summaries.write(tmp_path / "r.jsonl", [header, samplings[0] | changes, *samplings[1:]])
     assert "line 2 is damaged" in refused(path)
 
 
@@ -240,9 +240,9 @@ def test_a_header_that_is_not_of_its_types_is_damaged(
 
 
 def test_lines_of_a_later_kind_are_passed_over(tmp_path: Path, whole: bytes) -> None:
-    header, *blocks = lines_of(whole)
-    path = summaries.write(tmp_path / "r.jsonl", [header, {"kind": "note"}, *blocks])
-    assert len(result_file.read(path).samples) == BLOCKS
+    header, *samplings = lines_of(whole)
+    path = summaries.write(tmp_path / "r.jsonl", [header, {"kind": "note"}, *samplings])
+    assert len(result_file.read(path).samples) == SAMPLINGS
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -253,7 +253,7 @@ def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, whole: bytes, at: int
     data[at % len(whole)] = byte
     path.write_bytes(data)
     try:
-        assert len(result_file.read(path).samples) <= BLOCKS
+        assert len(result_file.read(path).samples) <= SAMPLINGS
     except PagebenchError as error:
         assert str(path) in str(error) and "\n" not in str(error)
 
@@ -297,12 +297,12 @@ def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
     line = summaries.sampling_of(
         plan, 0, 0, summaries.made_up, add_chain_ticks=ticks.tolist(), switches=[[3, 4]]
     )
-    (block,) = result_file.read(
+    (samples,) = result_file.read(
         summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), line])
     ).samples
-    dropped = {(int(cell), int(round_)) for cell, round_ in np.argwhere(~block.valid)}
+    dropped = {(int(cell), int(round_)) for cell, round_ in np.argwhere(~samples.valid)}
     first = {(cell, 1) for cell, segment in enumerate(line["segment"]) if segment == 0}
     assert first and dropped == first | {(3, 4)}
     after = summaries.ADD_CHAIN_CYCLES / 18900 * summaries.TICKS_PER_NS
     of_second = line["segment"].index(1)
-    assert block.ghz[of_second, 2] == pytest.approx((summaries.GHZ + after) / 2)
+    assert samples.ghz[of_second, 2] == pytest.approx((summaries.GHZ + after) / 2)

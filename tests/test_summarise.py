@@ -20,33 +20,33 @@ from pagebench.units import MIB
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return summaries.summary_of(tmp_path_factory.mktemp("run") / "r.jsonl", plan_with(), planted)
 
 
-def test_the_json_is_json_that_any_parser_reads(found: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+def test_the_json_is_json_that_any_parser_reads(summary: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_the_header_is_passed_on(found: dict[str, Any]) -> None:
+def test_the_header_is_passed_on(summary: dict[str, Any]) -> None:
     header = summaries.header_of(plan_with())
     for key in ("machine", "variants", "plan", "tool", "compiler", "command", "warnings"):
-        assert found[key] == json.loads(json.dumps(header[key]))
+        assert summary[key] == json.loads(json.dumps(header[key]))
 
 
-def test_a_row_for_each_contender_of_each_group(found: dict[str, Any]) -> None:
+def test_a_row_for_each_contender_of_each_group(summary: dict[str, Any]) -> None:
     groups = [(g.order, g.footprint_bytes, g.probe) for g in plan_with().groups]
-    keys = [(c["contender"], c["order"], c["footprint_bytes"], c["probe"]) for c in found["cells"]]
+    keys = [(c["contender"], c["order"], c["footprint_bytes"], c["probe"]) for c in summary["cells"]]
     assert keys == [(f"{name}@plain", *group) for group in groups for name in NAMES]
-    assert [(n["variant"], n["order"], n["probe"]) for n in found["noise"]] == [
+    assert [(n["variant"], n["order"], n["probe"]) for n in summary["noise"]] == [
         ("pointer-branch", order, probe) for order, _, probe in groups
     ]
-    assert [h["variant"] for h in found["harness"]] == ["identity"] * len(groups)
+    assert [h["variant"] for h in summary["harness"]] == ["identity"] * len(groups)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_planted_differences_are_recovered(found: dict[str, Any], name: str) -> None:
-    for cell in (c for c in found["cells"] if c["variant"] == name):
+def test_planted_differences_are_recovered(summary: dict[str, Any], name: str) -> None:
+    for cell in (c for c in summary["cells"] if c["variant"] == name):
         difference = PLANTED[name] - PLANTED["pointer-branch"]
         ns, cycles = cell["difference"]["ns"], cell["difference"]["cycles"]
         assert ns["estimate"] == pytest.approx(difference, abs=0.003)
@@ -60,9 +60,9 @@ def test_planted_differences_are_recovered(found: dict[str, Any], name: str) -> 
         assert cell["cycles"]["median"] == pytest.approx(cell["ns"]["median"] * GHZ, rel=1e-5)
 
 
-def test_the_verdicts_are_those_planted(found: dict[str, Any]) -> None:
-    verdicts = {c["variant"]: set() for c in found["cells"]}
-    for cell in found["cells"]:
+def test_the_verdicts_are_those_planted(summary: dict[str, Any]) -> None:
+    verdicts = {c["variant"]: set() for c in summary["cells"]}
+    for cell in summary["cells"]:
         verdicts[cell["variant"]].add(cell["verdict"])
     assert verdicts == {
         "pointer-branch": {"reference"},
@@ -72,10 +72,10 @@ def test_the_verdicts_are_those_planted(found: dict[str, Any]) -> None:
     }
 
 
-def test_only_comparisons_have_p_and_a_verdict(found: dict[str, Any]) -> None:
-    for row in (*found["harness"], *found["noise"]):
+def test_only_comparisons_have_p_and_a_verdict(summary: dict[str, Any]) -> None:
+    for row in (*summary["harness"], *summary["noise"]):
         assert row["verdict"] is None and row["p_adjusted"] is None
-    for cell in found["cells"]:
+    for cell in summary["cells"]:
         assert (cell["p_adjusted"] is None) == (cell["verdict"] == "reference")
         if cell["variant"] in ("branchless", "pointer-select"):
             assert cell["p_adjusted"] < 1e-6
@@ -94,22 +94,22 @@ def test_ps_are_adjusted_over_all_comparisons_and_nothing_else(tmp_path: Path) -
         )
 
     run = result_file.read(summaries.file_of(tmp_path / "r.jsonl", plan, faint))
-    found = summaries.as_json(run)
+    summary = summaries.as_json(run)
     ps = []
     for index, group in enumerate(plan.groups):
-        blocks = [samples for samples in run.samples if samples.sampling.group == index]
+        of_group = [samples for samples in run.samples if samples.sampling.group == index]
         for position in range(1, len(NAMES)):
-            values = np.array([np.mean(b.ns[position] - b.ns[0]) for b in blocks])
+            values = np.array([np.mean(s.ns[position] - s.ns[0]) for s in of_group])
             ps.append(statistics.t_test_p(values))
-        assert len(blocks) == plan.processes and group.cells[0].contender.variant == NAMES[0]
-    compared = [c for c in found["cells"] if c["verdict"] != "reference"]
+        assert len(of_group) == plan.processes and group.cells[0].contender.variant == NAMES[0]
+    compared = [c for c in summary["cells"] if c["verdict"] != "reference"]
     # The series repeats some of them and is a family of its own.
     assert [c["p_adjusted"] for c in compared] == pytest.approx(statistics.holm(ps), rel=1e-5)
     assert [c["p_adjusted"] for c in compared] != ps
 
 
-def test_the_control_is_one_cycle_and_trusted(found: dict[str, Any]) -> None:
-    control = found["control"]
+def test_the_control_is_one_cycle_and_trusted(summary: dict[str, Any]) -> None:
+    control = summary["control"]
     assert control["cycles"]["estimate"] == pytest.approx(1.0, abs=0.02)
     assert control["ns"]["estimate"] == pytest.approx(1 / GHZ, abs=0.006)
     assert control["trusted"] is True
@@ -139,24 +139,24 @@ def test_a_control_in_a_group_of_its_own_is_no_cell(tmp_path: Path) -> None:
         summaries.group_of(NAMES, probe="lookup"),
         summaries.group_of(NAMES[:1], control=True, purpose="control"),
     )
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted)
-    assert {c["probe"] for c in (*found["cells"], *found["noise"], *found["harness"])} == {"lookup"}
-    assert found["control"]["trusted"] is True
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan, planted)
+    assert {c["probe"] for c in (*summary["cells"], *summary["noise"], *summary["harness"])} == {"lookup"}
+    assert summary["control"]["trusted"] is True
 
 
 def test_without_a_finished_control_there_is_none(tmp_path: Path) -> None:
     plan = plan_with(summaries.group_of(NAMES, probe="lookup"), summaries.group_of(NAMES, control=True))
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, planted, samplings=1)
-    assert found["control"] is None
-    assert found["finished"] == {"samplings": 1, "planned": 24, "processes": 1}
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan, planted, samplings=1)
+    assert summary["control"] is None
+    assert summary["finished"] == {"samplings": 1, "planned": 24, "processes": 1}
 
 
 def test_numbers_without_any_noise_are_judged(tmp_path: Path) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), exactly)
-    assert cell_of(found, "branchless")["smallest_resolvable_ns"] == 0
-    assert cell_of(found, "branchless")["verdict"] == "slower"
-    assert cell_of(found, "pointer-select")["verdict"] == "faster"
-    assert cell_of(found, "mask-select")["verdict"] == "equivalent"
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), exactly)
+    assert cell_of(summary, "branchless")["smallest_resolvable_ns"] == 0
+    assert cell_of(summary, "branchless")["verdict"] == "slower"
+    assert cell_of(summary, "pointer-select")["verdict"] == "faster"
+    assert cell_of(summary, "mask-select")["verdict"] == "equivalent"
 
 
 def test_the_margin_decides_what_is_equivalent(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_summary_is_the_same_each_time(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_the_order_of_samplings_does_not_matter(tmp_path: Path, found: dict[str, Any]) -> None:
+def test_the_order_of_samplings_does_not_matter(tmp_path: Path, summary: dict[str, Any]) -> None:
     plan = plan_with()
     lines = [
         summaries.sampling_of(plan, process, index, planted)
@@ -200,20 +200,20 @@ def test_the_order_of_samplings_does_not_matter(tmp_path: Path, found: dict[str,
         for process in reversed(range(plan.processes))
     ]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    assert summaries.as_json(result_file.read(path)) == found
+    assert summaries.as_json(result_file.read(path)) == summary
 
 
 @pytest.mark.parametrize("samplings", [1, 2, 3, 4, 17])
 def test_any_part_of_a_run_can_be_summarised(tmp_path: Path, samplings: int) -> None:
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), planted, samplings=samplings)
-    assert len(found["cells"]) == min(3, samplings) * len(NAMES)
-    assert found["finished"]["samplings"] == samplings
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan_with(), planted, samplings=samplings)
+    assert len(summary["cells"]) == min(3, samplings) * len(NAMES)
+    assert summary["finished"]["samplings"] == samplings
     if samplings <= 3:  # one process: no interval, no verdict
-        assert {c["verdict"] for c in found["cells"]} == {"reference", "inconclusive"}
+        assert {c["verdict"] for c in summary["cells"]} == {"reference", "inconclusive"}
         assert all(
-            c["difference"]["ns"]["low"] is None for c in found["cells"] if c["verdict"] != "reference"
+            c["difference"]["ns"]["low"] is None for c in summary["cells"] if c["verdict"] != "reference"
         )
-    json.dumps(found, allow_nan=False)
+    json.dumps(summary, allow_nan=False)
 
 
 def test_a_run_without_a_finished_group_says_how_to_go_on(tmp_path: Path) -> None:
@@ -235,19 +235,19 @@ def with_invalid(path: Path, of: dict[int, set[int]]) -> dict[str, Any]:
 
 
 def test_a_process_without_a_valid_round_is_left_out(tmp_path: Path) -> None:
-    found = with_invalid(tmp_path / "r.jsonl", {3: {2}})
-    cell = cell_of(found, "branchless")
+    summary = with_invalid(tmp_path / "r.jsonl", {3: {2}})
+    cell = cell_of(summary, "branchless")
     assert cell["verdict"] == "slower"
     assert cell["difference"]["ns"]["estimate"] == pytest.approx(0.5, abs=0.003)
-    assert found["interference"]["samples_dropped"] == 5
-    assert found["interference"]["context_switches"] == 5
+    assert summary["interference"]["samples_dropped"] == 5
+    assert summary["interference"]["context_switches"] == 5
 
 
 @pytest.mark.parametrize("cells", [{2}, {0}, {4}, {0, 1, 2, 3, 4, 5}])
 def test_cells_without_a_valid_round_have_no_numbers(tmp_path: Path, cells: set[int]) -> None:
-    found = with_invalid(tmp_path / "r.jsonl", dict.fromkeys(range(12), cells))
-    json.dumps(found, allow_nan=False)
-    for position, cell in enumerate(found["cells"]):
+    summary = with_invalid(tmp_path / "r.jsonl", dict.fromkeys(range(12), cells))
+    json.dumps(summary, allow_nan=False)
+    for position, cell in enumerate(summary["cells"]):
         known = position not in cells
         assert (cell["ns"]["median"] is not None) == known
         if position and (0 in cells or not known):
@@ -265,8 +265,8 @@ def test_one_round_in_five_hit_by_a_neighbour_does_not_move_a_difference(tmp_pat
             ns[[process % rounds, (process + 4) % rounds, (process + 9) % rounds]] += 400
         return ns
 
-    found = summaries.summary_of(tmp_path / "r.jsonl", plan, hit)
-    assert cell_of(found, "branchless")["difference"]["ns"]["estimate"] == pytest.approx(0.5, abs=0.02)
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan, hit)
+    assert cell_of(summary, "branchless")["difference"]["ns"]["estimate"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
@@ -277,10 +277,10 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         {},
     ]
     lines = [summaries.sampling_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
-    found = summaries.as_json(
+    summary = summaries.as_json(
         result_file.read(summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines]))
     )
-    assert found["interference"] == {
+    assert summary["interference"] == {
         "samples": 3 * 6 * 5,
         "samples_dropped": 2,
         "dropped_share": pytest.approx(2 / 90, rel=1e-6),
@@ -288,7 +288,7 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         "steal_share": pytest.approx(4 / 100 / 0.006),
         "immovable_loops": 1,
     }
-    assert cell_of(found, "pointer-branch")["rounds_dropped"] == pytest.approx(2 / 90)
+    assert cell_of(summary, "pointer-branch")["rounds_dropped"] == pytest.approx(2 / 90)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,9 @@ def test_counts_are_medians_over_processes(tmp_path: Path) -> None:
     del counts[0][0]["instructions"]
     lines = [summaries.sampling_of(plan, p, 0, planted, counts=counts[p]) for p in range(3)]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines])
-    found = summaries.as_json(result_file.read(path))
-    assert cell_of(found, "pointer-branch")["counts"] == {"cycles": 10.0, "instructions": 8.5}
-    assert cell_of(found, "branchless")["counts"] == {}
+    summary = summaries.as_json(result_file.read(path))
+    assert cell_of(summary, "pointer-branch")["counts"] == {"cycles": 10.0, "instructions": 8.5}
+    assert cell_of(summary, "branchless")["counts"] == {}
 
 
 def test_the_clock_is_that_of_the_samplings(tmp_path: Path) -> None:

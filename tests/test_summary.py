@@ -118,9 +118,9 @@ MORE = {"level", "processes", "counts", "rounds_dropped", "mark"}
 
 
 def test_the_json_has_the_keys_of_the_contract() -> None:
-    found = reports.summary_of("counted")
-    assert {"cells", "noise", "control", "machine", "variants", "plan"} <= set(found)
-    for cell in (*found["cells"], *found["noise"], *found["harness"]):
+    decoded = reports.summary_of("counted")
+    assert {"cells", "noise", "control", "machine", "variants", "plan"} <= set(decoded)
+    for cell in (*decoded["cells"], *decoded["noise"], *decoded["harness"]):
         assert set(cell) == CONTRACT | MORE
         assert set(cell["ns"]) == {"median", "low_quantile", "interval"}
         assert len(cell["ns"]["interval"]) == 2
@@ -128,4 +128,4 @@ def test_the_json_has_the_keys_of_the_contract() -> None:
         assert set(cell["ratio"]) == INTERVAL
         assert set(cell["difference"]) == {"ns", "cycles"}
         assert set(cell["difference"]["ns"]) == set(cell["difference"]["cycles"]) == INTERVAL
-    assert set(found["control"]["cycles"]) == set(found["control"]["ns"]) == INTERVAL
+    assert set(decoded["control"]["cycles"]) == set(decoded["control"]["ns"]) == INTERVAL
