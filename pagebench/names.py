@@ -145,7 +145,10 @@ STRUCT_PAGES = range(56, 257, 8)
 IDENTITY = "identity"
 CONTROL = "control"
 CONTROL_REFERENCE = "branchless"
-HARNESS = (IDENTITY, CONTROL)
+# The same machine code over tail words of another value: what taking turns with another encoding does.
+ENCODING_NULL = "encoding-null"
+NULL_REFERENCE = "mask-select"
+HARNESS = (IDENTITY, CONTROL, ENCODING_NULL)
 # What a kernel tree's variant is called with HVO's static key on: old+key beside old.
 KEY_SUFFIX = "+key"
 

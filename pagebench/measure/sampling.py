@@ -15,7 +15,7 @@ from pagebench import core
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
-from pagebench.measure.schedule import Schedule, balanced_orders, segments
+from pagebench.measure.schedule import Schedule, balanced_orders, segments, williams_orders
 from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
@@ -39,10 +39,11 @@ ADD_CHAIN_CYCLES = 24_000
 ENCODING_SHARE = 0.1
 TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
 TRIALS = 3
-SETTLE_TURNS = 16
+SETTLE_TURNS = 256
 COUNTED_ROUNDS = 7
-# One round in three, on top.
-BURN_IN = 3
+# Rounds of a burn-in's step, and how many steps there may be.  Times stand still where from one step to the
+# next the memmaps' median times change by less than this, on average.
+BURN_IN_ROUNDS, BURN_IN_STEPS, STEADY = 7, 8, 0.01
 
 
 class GroupSampler:
@@ -62,6 +63,7 @@ class GroupSampler:
         counting: counters.Counters | None,
         rounds: int,
         rng: np.random.Generator,
+        crowded: bool = True,
     ) -> None:
         self.group = group
         self.loops = loops
@@ -69,14 +71,13 @@ class GroupSampler:
         self.windows = windows
         self.clock = clock
         self.counters = counting
-        # Memmaps of their own start with cold lines and page tables: rounds
-        # that are sampled and not kept bring all of them to where they stay.
-        self.burn_in = 0 if group.shared else rounds // BURN_IN
-        self.rounds = self.burn_in + rounds
+        self.rounds = rounds
+        # Whether cells find what others leave them of the caches.
+        self.crowded = crowded
         self.rng = rng
         self.segments = segments(group)
-        # One pass over the lines that the pattern touches, as windows go.
-        self.settle_lookups = min(len(windows.offsets) // 4, group.footprint_bytes // patterns.LINE_BYTES)
+        # The harness' loop without a lookup warms nothing.
+        self.reading = [c for c, cell in enumerate(group.cells) if cell.role != "identity"]
 
     def run(self) -> dict[str, Any]:
         """Calibrate, sample every round, check the last result of every batch.
@@ -85,6 +86,7 @@ class GroupSampler:
         wrong result.
         """
         lookups, encode_ns = self._calibrate()
+        burn_in_rounds, steady = self._burn_in(lookups) if self.crowded else (0, True)
         started = time.perf_counter_ns()
         # Of equal length within the round, dithered between rounds.
         dither = 1 + DITHER * self.rng.uniform(-1, 1, self.rounds)
@@ -95,7 +97,6 @@ class GroupSampler:
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
         schedules = [self._schedule(segment, lengths, warm_up) for segment in self.segments]
         encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
-        timed = slice(self.burn_in, None)
         for number, schedule in enumerate(schedules):
             for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
                 mine = schedule.samples[:, 1:-1][schedule.order == place]
@@ -103,18 +104,20 @@ class GroupSampler:
             chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
             self._check_results(schedule, lengths, warm_up)
         return {
-            "lookups": lengths[timed].tolist(),
+            "lookups": lengths.tolist(),
             "warm_up": warm_up,
-            "ticks": ticks[:, timed].tolist(),
+            "burn_in_rounds": burn_in_rounds,
+            "steady": steady,
+            "ticks": ticks.tolist(),
             "add_chain_cycles": ADD_CHAIN_CYCLES,
-            "add_chain_ticks": chain[:, :, timed].tolist(),
+            "add_chain_ticks": chain.tolist(),
             "segment": [
                 next(i for i, s in enumerate(self.segments) if c in s) for c in range(len(self.loops))
             ],
-            "switches": np.argwhere(switches[:, timed] > 0).tolist(),
+            "switches": np.argwhere(switches > 0).tolist(),
             "copies": [len(p.runs) for p in self.loops],
             "sampling_ns": time.perf_counter_ns() - started,
-            "timed_ns": round(float(ticks[:, timed].sum()) / self.clock.ticks_per_ns),
+            "timed_ns": round(float(ticks.sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
             "counts": self._count(schedules),
         }
@@ -128,8 +131,8 @@ class GroupSampler:
         encode_ns = 0
         for segment in self.segments:
             encode_ns += self._bring_in(segment)
-            self._settle(list({self.loops[c].base: self.loops[c] for c in segment}.values()), SETTLE_TURNS)
-            for p in (self.loops[c] for c in segment if self.group.cells[c].role != "identity"):
+            self._settle(self._readers(segment), SETTLE_TURNS)
+            for p in (self.loops[c] for c in segment if c in self.reading):
                 samples = np.zeros(TRIALS, core.SAMPLE_DTYPE)
                 samples["run"], samples["base"] = p.runs[0], p.base
                 samples["offsets"] = self.windows.addresses(self.windows.take(np.full(TRIALS, trial)))
@@ -141,25 +144,52 @@ class GroupSampler:
     def _bring_in(self, segment: Sequence[int]) -> int:
         """The segment's encodings into their memmaps, settled; the ns it took."""
         before = time.perf_counter_ns()
-        written = self.memmaps.encode(self.loops[c] for c in segment)
-        # Beyond L2 the segment before has had the caches to itself as well.
-        beyond = len(self.segments) > 1 and self.group.level not in ("l1", "l2")
-        self._settle([self.loops[segment[0]]] if beyond else written)
+        written = {loop.base for loop in self.memmaps.encode(self.loops[c] for c in segment)}
+        readers = self._readers(segment)
+        # The segment before has had the caches to itself as well.
+        turns = self.crowded and len(self.segments) > 1
+        self._settle([loop for loop in readers if turns or loop.base in written])
         return time.perf_counter_ns() - before
 
-    def _settle(self, loops: list[CellLoop], turns: int = 1) -> None:
-        """Pass over the memmaps of these cells, untimed, by turns.
+    def _readers(self, segment: Sequence[int]) -> list[CellLoop]:
+        """A cell that reads for each memmap of a segment; none where the harness' loop alone is."""
+        return list({self.loops[c].base: self.loops[c] for c in segment if c in self.reading}.values())
 
-        Writing leaves every line dirty and the last ones nearest; what comes
-        first finds page tables cold.  Both would be charged to some cells.
+    def _burn_in(self, lookups: float) -> tuple[int, bool]:
+        """Rounds that are not kept, until times stand still; how many there were, and whether they did.
+
+        Memmaps start with cold page tables, and with lines younger or older than they will be.
         """
-        lookups = max(1, self.settle_lookups // turns)
-        for p in loops * turns:
-            samples = np.zeros(1, core.SAMPLE_DTYPE)
-            samples["run"], samples["base"] = p.variant.probes["lookup"].run, p.base
-            samples["lookups"] = lookups
-            samples["offsets"] = self.windows.addresses(self.windows.take(np.array([lookups])))
-            core.run_samples(self.clock, samples)
+        lengths = np.full(BURN_IN_ROUNDS, max(1, int(lookups)), np.int64)
+        before = None
+        for step in range(1, BURN_IN_STEPS + 1):
+            schedules = [
+                self._schedule(segment, lengths, self._warm_up(lookups)) for segment in self.segments
+            ]
+            self._sample(schedules, BURN_IN_ROUNDS)
+            ticks = np.concatenate([schedule.samples["ticks"][:, 1:-1].ravel() for schedule in schedules])
+            bases = np.concatenate([schedule.samples["base"][:, 1:-1].ravel() for schedule in schedules])
+            now = np.log([np.median(ticks[bases == base]) for base in np.unique(bases)])
+            if before is not None and abs((now - before).mean()) < STEADY:
+                return step * BURN_IN_ROUNDS, True
+            before = now
+        return BURN_IN_STEPS * BURN_IN_ROUNDS, False
+
+    def _settle(self, loops: list[CellLoop], turns: int = 1) -> None:
+        """Look every page up once in the memmaps of these cells, untimed, by turns in an order drawn anew.
+
+        Writing leaves every line dirty and the last ones nearest; what comes first finds page tables cold;
+        beyond L2 a line's age decides how soon it is gone.  Some cells would be charged with it.
+        """
+        every = self.windows.once
+        ends = len(every) * np.arange(turns + 1) // turns
+        order = self.rng.permuted(np.tile(np.arange(len(loops)), (turns, 1)), axis=1)
+        samples = np.zeros(order.shape, core.SAMPLE_DTYPE)
+        samples["run"] = np.array([loop.variant.probes["lookup"].run for loop in loops], np.uint64)[order]
+        samples["base"] = np.array([loop.base for loop in loops], np.uint64)[order]
+        samples["offsets"] = (every.ctypes.data + ends[:-1, None] * every.itemsize).astype(np.uint64)
+        samples["lookups"] = np.diff(ends)[:, None]
+        core.run_samples(self.clock, samples[np.diff(ends) > 0].reshape(-1))
 
     def _warm_up(self, lookups: float) -> int:
         """A quarter of a batch; inside L2 one pass over the lines, if that is more."""
@@ -178,8 +208,9 @@ class GroupSampler:
     def _schedule(self, segment: Sequence[int], lengths: Ints, warm_up: int) -> Schedule:
         """Every round of a segment: add chain, cells in their order, add chain."""
         visits = [*segment, *self._extra_visits(segment)]
-        order = balanced_orders(range(len(visits)), self.rounds, self.rng)
-        samples = np.zeros((self.rounds, len(visits) + 2), core.SAMPLE_DTYPE)
+        rounds = len(lengths)
+        order = balanced_orders(range(len(visits)), rounds, self.rng)
+        samples = np.zeros((rounds, len(visits) + 2), core.SAMPLE_DTYPE)
         samples["run"], samples["lookups"] = core.ADD_CHAIN, ADD_CHAIN_CYCLES
         batch = samples[:, 1:-1]
         starts = self.windows.take(np.repeat(lengths + warm_up, len(visits))).reshape(order.shape)
@@ -187,7 +218,7 @@ class GroupSampler:
             p, mine = self.loops[c], order == place
             # An extra visit runs the original, lest it train a copy's branches.
             original = np.full(1, p.variant.probes[self.group.probe].run, np.uint64)
-            batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, self.rounds)
+            batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, rounds)
             batch["base"][mine] = p.base
         batch["offsets"] = self.windows.addresses(starts)
         batch["warm_up"], batch["lookups"] = warm_up, lengths[:, None]
@@ -196,31 +227,32 @@ class GroupSampler:
     def _extra_visits(self, segment: Sequence[int]) -> list[int]:
         """Cells to visit once more in each round, their samples not kept.
 
-        Beyond L2 a memmap that is visited more often has more of its lines and
-        of its page tables in the caches, and a segment of more cells is longer
-        in the caches after a switch: every memmap gets as many visits.
+        A memmap that is visited more often has more of its lines and of its page tables in the caches, and a
+        segment of more cells is longer in the caches after a switch: every memmap gets as many visits, where
+        it takes a good part of L2.
         """
-        if self.group.shared and self.group.level in ("l1", "l2"):
+        if not self.crowded:
             return []
-        reading = [c for s in self.segments for c in s if self.group.cells[c].role != "identity"]
         visits = Counter(
-            (number, self.loops[c].base) for number, s in enumerate(self.segments) for c in s if c in reading
+            (number, self.loops[c].base)
+            for number, segment_ in enumerate(self.segments)
+            for c in segment_
+            if c in self.reading
         )
         most = max(visits.values())
         by_base: dict[int, list[int]] = {}
         for c in segment:
-            if c in reading:
+            if c in self.reading:
                 by_base.setdefault(self.loops[c].base, []).append(c)
         return [cells[i % len(cells)] for cells in by_base.values() for i in range(most - len(cells))]
 
     def _sample(self, schedules: Sequence[Schedule], per_block: int) -> int:
-        """Run all blocks; the ns spent re-encoding.
-
-        ABBA: the segment that ended one block of rounds begins the next.
-        """
+        """Run all blocks, their segments in the order of Williams' designs; the ns spent re-encoding."""
         encoding_ns = 0
-        for block, first in enumerate(range(0, self.rounds, per_block)):
-            for schedule in schedules if block % 2 == 0 else schedules[::-1]:
+        blocks = range(0, len(schedules[0].samples), per_block)
+        orders = williams_orders(len(schedules), len(blocks), self.rng)
+        for first, order in zip(blocks, orders, strict=True):
+            for schedule in (schedules[number] for number in order):
                 encoding_ns += self._bring_in(schedule.segment)
                 core.run_samples(self.clock, schedule.samples[first : first + per_block].reshape(-1))
         return encoding_ns

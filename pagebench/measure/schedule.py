@@ -30,6 +30,25 @@ def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator)
     return np.asarray(orders.reshape(-1, count)[:rounds])
 
 
+def williams_orders(count: int, rows: int, rng: np.random.Generator) -> Ints:
+    """In which order ``count`` segments take turns, block by block: (rows, count).
+
+    Williams' designs (Australian Journal of Scientific Research, 1949), relabelled and shuffled anew for each
+    square: inside rows every segment follows each other one equally often, so that none finds the caches as
+    always the same neighbour leaves them.
+    """
+    zigzag = np.zeros(count, np.int64)  # 0, 1, n-1, 2, n-2, ...
+    zigzag[1::2] = np.arange(1, count // 2 + 1)
+    zigzag[2::2] = np.arange(count - 1, count // 2, -1)
+    square = (zigzag + np.arange(count)[:, None]) % count
+    if count % 2:  # an odd number needs the mirror image too
+        square = np.concatenate([square, square[:, ::-1]])
+    orders = [
+        rng.permutation(count)[square[rng.permutation(len(square))]] for _ in range(-(-rows // len(square)))
+    ]
+    return np.asarray(np.concatenate(orders)[:rows])
+
+
 class Schedule:
     """All rounds of a segment.
 
@@ -63,5 +82,10 @@ def segments(group: Group) -> list[list[int]]:
     cells = range(len(group.cells))
     if not group.shared:
         return [list(cells)]
-    keys = [(places.place_of(cell, group.shared), cell.tail_words) for cell in group.cells]
+    # The loop without a lookup has a turn of its own: its offsets cross the caches as everybody's do, and
+    # would do so among the reference's cells alone.
+    keys = [
+        (places.place_of(cell, group.shared), cell.tail_words, cell.role == "identity")
+        for cell in group.cells
+    ]
     return [[c for c in cells if keys[c] == key] for key in sorted(set(keys))]

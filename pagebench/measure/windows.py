@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
-from pagebench import names
+from pagebench import core, names
 from pagebench.memmap import patterns
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.layouts import frame_map
@@ -16,12 +18,20 @@ Ints = npt.NDArray[np.int64]
 class Windows:
     """A long sequence of lookups, handed out a window at a time."""
 
-    def __init__(self, folio_map: FolioMap, pfns: Ints) -> None:
+    def __init__(self, folio_map: FolioMap, pfns: Ints, rng: np.random.Generator) -> None:
+        self._rng = rng
         self.folio_map = folio_map
         self.pfns = pfns
         self.offsets = folio_map.offsets_of(pfns)
         self._cursor = 0
         self._lines: dict[bool, Ints] = {}
+
+    @cached_property
+    def once(self) -> core.Offsets:
+        """Where every page that is looked up is, each once, in a drawn order."""
+        seen = np.zeros(int(self.folio_map.pfns[-1] + (1 << self.folio_map.orders[-1])), np.bool_)
+        seen[self.pfns] = True
+        return self._rng.permutation(self.folio_map.offsets_of(np.flatnonzero(seen)))
 
     def take(self, lengths: Ints) -> Ints:
         """Where the next windows of these lengths start, one after the other.

@@ -142,7 +142,7 @@ class Worker:
             pattern = patterns.Pattern.parse(group.pattern)
             rng = self.rng("windows", *key)
             pfns = patterns.draw(pattern, folio_map, group.footprint_bytes, WINDOW_LOOKUPS, rng)
-            self._windows = key, Windows(folio_map, pfns)
+            self._windows = key, Windows(folio_map, pfns, rng)
         return self._windows[1]
 
     def sample_group(self, index: int) -> Sampling:
@@ -169,8 +169,10 @@ class Worker:
             for place in places.places_of(group)
         }
         backing = self._backing(group, memmaps)
+        # A memmap of a quarter of L2 is in it again after one pass, whoever had the caches before.
+        crowded = places.memmap_bytes(self.plan, group) > self.plan.levels.l2_bytes // 4
         sampler = GroupSampler(
-            group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng
+            group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng, crowded
         )
         sampled = sampler.run()
         if probe.adds_refs or probe.adds_maps:

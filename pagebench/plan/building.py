@@ -51,7 +51,10 @@ def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:
     return contenders
 
 
-def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control: bool) -> tuple[Cell, ...]:
+def _cells(
+    contenders: Sequence[Contender], numbers: Mapping[str, int], control: bool, null: bool
+) -> tuple[Cell, ...]:
+    """A group's: the contenders, and what the harness measures beside them."""
     reference = contenders[0]
     cells = [Cell(contender, "contender", numbers[contender.variant]) for contender in contenders]
     cells.append(Cell(reference, "aa", numbers[reference.variant]))
@@ -62,15 +65,23 @@ def _cells(contenders: Sequence[Contender], numbers: Mapping[str, int], control:
         backing = reference.backing if own else names.LAYOUTS[names.PLAIN].default_backing
         return Cell(Contender(variant, names.PLAIN, backing), role, numbers[encoding_of])
 
+    def pair(known: tuple[str, Role], other: tuple[str, Role]) -> list[Cell]:
+        reference_of_pair, cell = harness(*known, known[0]), harness(*other, other[0])
+        # A contender that is the same cell serves as well.
+        twin = dataclasses.replace(reference_of_pair, role="contender")
+        return [cell] if twin in cells else [reference_of_pair, cell]
+
     cells.append(harness(names.IDENTITY, "identity", reference.variant))
     if control:
-        cells.append(harness(names.CONTROL_REFERENCE, "control-reference", names.CONTROL_REFERENCE))
-        cells.append(harness(names.CONTROL, "control", names.CONTROL))
-        # A contender that is the same cell serves as well.
-        twin = dataclasses.replace(cells[-2], role="contender")
-        if twin in cells:
-            del cells[-2]
+        cells += pair((names.CONTROL_REFERENCE, "control-reference"), (names.CONTROL, "control"))
+    if null and numbers[names.ENCODING_NULL] != numbers[names.NULL_REFERENCE]:
+        cells += pair((names.NULL_REFERENCE, "null-reference"), (names.ENCODING_NULL, "null"))
     return tuple(cells)
+
+
+def _take_turns(contenders: Sequence[Contender], numbers: Mapping[str, int]) -> bool:
+    """Whether contenders differ in their memmap or in the words in it."""
+    return len({(c.layout, c.backing, numbers[c.variant]) for c in contenders}) > 1
 
 
 def _present(
@@ -103,7 +114,11 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     known = registry.known(options.struct_page_bytes, options.objects)
     timed = {
         name: known[name]
-        for name in (*(c.variant for c in contenders), names.CONTROL_REFERENCE, *names.HARNESS)
+        for name in (
+            *(c.variant for c in contenders),
+            *(names.CONTROL_REFERENCE, names.NULL_REFERENCE),
+            *names.HARNESS,
+        )
     }
     probes = timed[names.IDENTITY].probes  # what they do is the same for all variants
     groups: dict[tuple[Any, ...], Group] = {}
@@ -128,7 +143,10 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             )
             if control:
                 control_at = key
-            cells = _cells(present, registry.tail_words(timed, order), control)
+            words = registry.tail_words(timed, order)
+            # A memory model may misplace the null's own tails.
+            null = options.memory_model is None and _take_turns(present, words)
+            cells = _cells(present, words, control, null)
             # What is re-encoded is the memmap, which is a folio's at least.
             memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
             shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
@@ -174,5 +192,5 @@ def _control_group(
     size = levels.l1_bytes // 2
     # Base pages have no tails for a memory model to misplace.
     order = 2 if options.memory_model is None else 0
-    cells = _cells([reference], registry.tail_words(timed, order), control=True)
+    cells = _cells([reference], registry.tail_words(timed, order), control=True, null=False)
     return Group(order, size, "random", "chain", "l1", True, cells, "control")

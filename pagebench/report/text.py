@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pagebench.architecture import ARCHITECTURES
 from pagebench.report.tables import (
@@ -20,7 +20,7 @@ from pagebench.report.tables import (
     significant,
     zap_table,
 )
-from pagebench.results.summary import Span, Summary
+from pagebench.results.summary import NoiseMaximum, Span, Summary
 from pagebench.units import format_size
 
 CLOCKS = {
@@ -81,11 +81,11 @@ def _control(summary: Summary) -> str:
     return f"{read}, {expected}: THIS RUN IS NOT TO BE TRUSTED; run again on a quieter machine"
 
 
-def _noise(summary: Summary) -> str:
-    """|A/A| by cache level, over the probes."""
-    parts = [f"{LEVELS[maximum.level]} {significant(maximum.ns)}" for maximum in summary.noise_maxima]
-    pairs = sum(maximum.pairs for maximum in summary.noise_maxima)
-    return f"largest |A/A| in ns: {', '.join(parts)} ({pairs} pairs)"
+def _maxima(maxima: Sequence[NoiseMaximum]) -> str:
+    """By cache level, over the probes."""
+    parts = [f"{LEVELS[maximum.level]} {significant(maximum.ns)}" for maximum in maxima]
+    pairs = sum(maximum.pairs for maximum in maxima)
+    return f"{', '.join(parts)} ({pairs} pair{'s' if pairs != 1 else ''})"
 
 
 def _header(summary: Summary) -> list[str]:
@@ -95,7 +95,12 @@ def _header(summary: Summary) -> list[str]:
     rows = [
         *_machine(summary),
         ("control", _control(summary)),
-        ("noise", _noise(summary)),
+        ("noise", f"largest |A/A| in ns: {_maxima(summary.noise_maxima)}"),
+        *(
+            [("null", f"largest null between encodings in ns: {_maxima(summary.null_maxima)}")]
+            if summary.null
+            else []
+        ),
         (
             "sampled",
             f"{finished.processes} processes x {plan.rounds} rounds, seed {plan.seed}; "

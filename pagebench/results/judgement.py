@@ -70,6 +70,11 @@ def warnings(
             "2m pages were asked for and not obtained everywhere: "
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
         )
+    if interference.unsteady_samplings:
+        lines.append(
+            f"in {interference.unsteady_samplings} of {finished.samplings} samplings times still drifted "
+            "after the burn-in: absolute times there are not those of a warm machine"
+        )
     if interference.immovable_loops:
         lines.append("some loops could not be copied: their placement is one accident, not drawn anew")
     if finished.processes < FEW_PROCESSES:
@@ -77,14 +82,14 @@ def warnings(
     return lines
 
 
-def noise_maxima(noise: Sequence[Row]) -> list[NoiseMaximum]:
-    """|A/A| by cache level, over the probes."""
-    maxima = []
+def maxima(noise: Sequence[Row]) -> list[NoiseMaximum]:
+    """The largest differences of pairs whose true difference is zero, by cache level, over the probes."""
+    lines = []
     for level in LEVELS:
         pairs = [abs(row.difference.ns.estimate or 0) for row in noise if row.level == level]
         if pairs:
-            maxima.append(NoiseMaximum(level, max(pairs), len(pairs)))
-    return maxima
+            lines.append(NoiseMaximum(level, max(pairs), len(pairs)))
+    return lines
 
 
 def _compared(cells: Sequence[Row]) -> list[Row]:
@@ -152,10 +157,13 @@ def operations(cells: Sequence[Row]) -> list[Operation]:
     return lines
 
 
-def floors(interval: statistics.Interval, others: Sequence[float], own: float) -> float:
+def floor(
+    interval: statistics.Interval, others: Sequence[float], own: float, nulls: Sequence[float] = ()
+) -> float:
     """The smallest resolvable difference of a comparison: see statistics.smallest_resolvable().
 
-    Nor does a cell get a verdict that its own group's A/A pair would get.
+    Nor does a cell get a verdict that its own group's A/A pair would get; nor one of cells that take turns
+    that any of ``nulls`` would get.
     """
     resolvable = statistics.smallest_resolvable(interval, others, own)
-    return max(resolvable, abs(own)) if math.isfinite(own) else resolvable
+    return max([resolvable, *(abs(null) for null in (own, *nulls) if math.isfinite(null))])

@@ -103,6 +103,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     rounds), of the ``add_chain_cycles`` dependent adds before and after each segment of a round;
     ``segment``: each cell's.  ``switches``: (cell, round) of batches into which a context switch fell.
     ``touched_bytes`` by layout; ``backing``: bytes obtained by backing, under each that was asked for.
+    ``burn_in_rounds`` were not kept; ``steady``: whether times stood still behind them.
     ``copies``: at how many addresses each cell's loop ran.  ``counts``: hardware events per lookup.
     """
 
@@ -113,6 +114,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     backing: Mapping[str, Mapping[str, Natural]]
     lookups: tuple[Positive, ...]
     warm_up: Natural
+    burn_in_rounds: Natural
+    steady: bool
     ticks: tuple[tuple[Natural, ...], ...]
     add_chain_cycles: Positive
     add_chain_ticks: tuple[tuple[tuple[Natural, ...], ...], ...]

@@ -57,6 +57,8 @@ class Compared:
     row: Row
     comparison: Comparison
     index: int
+    # Whether the two cells take turns, as those of different words or memmaps do.
+    turns: bool = False
 
 
 class GroupSamples:
@@ -84,6 +86,15 @@ class GroupSamples:
             self._over_processes(statistics.trimmed_mean(cycles[:, cell] - cycles[:, against])),
             self._over_processes(statistics.trimmed_mean(ratio)),
             statistics.t_test_p(difference),
+        )
+
+    def take_turns(self, cell: int, against: int) -> bool:
+        """Whether two cells are of different words or memmaps."""
+        first, second = (self.group.cells[i] for i in (cell, against))
+        return (first.contender.layout, first.contender.backing, first.tail_words) != (
+            second.contender.layout,
+            second.contender.backing,
+            second.tail_words,
         )
 
     def row(self, run: Run, position: int, comparison: Comparison) -> Row:
@@ -155,13 +166,17 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
     cells: list[Row | Compared] = []  # the reference's row has nothing to be judged
     series: list[Compared] = []
     aa: dict[int, Compared] = {}
+    nulls: dict[int, Compared] = {}
     control: Control | None = None
     for index, samples in groups.items():
-        series += [Compared(row, comparison, index) for row, comparison in _answers(run, samples)]
+        series += _answers(run, samples, index)
         for position, cell in enumerate(samples.group.cells):
             if cell.role == "control":
                 control = _control(samples, cell, position)
-            if cell.role.startswith("control") or samples.group.purpose == "control":
+            elif cell.role == "null":
+                comparison = samples.compare(position, _partner(samples, cell, names.NULL_REFERENCE))
+                nulls[index] = Compared(samples.row(run, position, comparison), comparison, index)
+            if cell.role.startswith(("control", "null")) or samples.group.purpose == "control":
                 continue
             comparison = samples.compare(position, 0)
             row = samples.row(run, position, comparison)
@@ -172,12 +187,12 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
             elif position == 0:
                 cells.append(msgspec.structs.replace(row, verdict="reference"))
             else:
-                cells.append(Compared(row, comparison, index))
+                cells.append(Compared(row, comparison, index, samples.take_turns(position, 0)))
     # The series' questions repeat comparisons of the tables: a family of their own.
-    rows = iter(_judge(run, [one for one in cells if isinstance(one, Compared)], aa, margin))
+    rows = iter(_judge(run, [one for one in cells if isinstance(one, Compared)], aa, nulls, margin))
     judged = [next(rows) if isinstance(one, Compared) else one for one in cells]
     noise = [
-        msgspec.structs.replace(one.row, smallest_resolvable_ns=number(_floor(run, one, aa, pair=True)))
+        msgspec.structs.replace(one.row, smallest_resolvable_ns=number(_floor(run, one, aa, {})))
         for one in aa.values()
     ]
     finished = Finished(
@@ -208,15 +223,17 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         cells=tuple(judged),
         harness=tuple(harness),
         noise=tuple(noise),
-        series=tuple(row for row in _judge(run, series, aa, margin) if isinstance(row, SeriesRow)),
-        **_conclusions(judged, noise),
+        null=tuple(one.row for one in nulls.values()),
+        series=tuple(row for row in _judge(run, series, aa, nulls, margin) if isinstance(row, SeriesRow)),
+        **_conclusions(judged, noise, [one.row for one in nulls.values()]),
     )
 
 
-def _conclusions(cells: Sequence[Row], noise: Sequence[Row]) -> dict[str, Any]:
+def _conclusions(cells: Sequence[Row], noise: Sequence[Row], null: Sequence[Row]) -> dict[str, Any]:
     """The fields of a summary that follow from its rows."""
     return {
-        "noise_maxima": tuple(judgement.noise_maxima(noise)),
+        "noise_maxima": tuple(judgement.maxima(noise)),
+        "null_maxima": tuple(judgement.maxima(null)),
         "overall": tuple(judgement.overall(cells)),
         "resolved": tuple(judgement.resolved(cells)),
         "inconclusive": judgement.inconclusive(cells),
@@ -227,7 +244,7 @@ def _conclusions(cells: Sequence[Row], noise: Sequence[Row]) -> dict[str, Any]:
 
 def conclude(summary: Summary) -> Summary:
     """A summary of other rows, with what follows from them."""
-    return msgspec.structs.replace(summary, **_conclusions(summary.cells, summary.noise))
+    return msgspec.structs.replace(summary, **_conclusions(summary.cells, summary.noise, summary.null))
 
 
 def _by_group(run: Run) -> dict[int, GroupSamples]:
@@ -241,12 +258,12 @@ def _by_group(run: Run) -> dict[int, GroupSamples]:
     }
 
 
-def _answers(run: Run, samples: GroupSamples) -> list[tuple[SeriesRow, Comparison]]:
+def _answers(run: Run, samples: GroupSamples, index: int) -> list[Compared]:
     """The questions that a group's contenders answer."""
     cells = samples.group.cells
     at = {str(cell.contender): i for i, cell in enumerate(cells) if cell.role == "contender"}
     trees = [one.tree for one in run.plan.objects if one.tree]
-    answers = []
+    answers: list[Compared] = []
     for question in (*QUESTIONS, *of_trees(trees)):
         before, after = (str(Contender.parse(text)) for text in (question.before, question.after))
         if before in at and after in at:
@@ -258,30 +275,48 @@ def _answers(run: Run, samples: GroupSamples) -> list[tuple[SeriesRow, Compariso
                 "after": after,
                 "tree": question.tree,
             }
-            answers.append((SeriesRow(**msgspec.structs.asdict(row), **asked), comparison))
+            turns = samples.take_turns(at[after], at[before])
+            answers.append(
+                Compared(SeriesRow(**msgspec.structs.asdict(row), **asked), comparison, index, turns)
+            )
     return answers
 
 
-def _floor(run: Run, one: Compared, aa: Mapping[int, Compared], pair: bool = False) -> float:
-    """What a comparison can resolve: its interval, and the A/A pairs of its probe and cache level."""
+def _floor(run: Run, one: Compared, aa: Mapping[int, Compared], nulls: Mapping[int, Compared]) -> float:
+    """What a comparison can resolve: its interval, and what is known to be zero in its probe and cache level.
+
+    An A/A pair's own floor is that of the others.
+    """
     groups = run.plan.groups
 
-    def level(index: int) -> tuple[str, str]:
-        return groups[index].probe, groups[index].level
+    def of_level(pairs: Mapping[int, Compared]) -> dict[int, float]:
+        level = groups[one.index].probe, groups[one.index].level
+        return {
+            index: pair.comparison.ns.estimate
+            for index, pair in pairs.items()
+            if (groups[index].probe, groups[index].level) == level
+        }
 
-    others = [aa[i].comparison.ns.estimate for i in aa if i != one.index and level(i) == level(one.index)]
-    own = aa[one.index].comparison.ns.estimate
-    if pair:
-        return statistics.smallest_resolvable(one.comparison.ns, others, own)
-    return judgement.floors(one.comparison.ns, others, own)
+    pairs = of_level(aa)
+    own = pairs.pop(one.index)
+    if one is aa[one.index]:
+        return statistics.smallest_resolvable(one.comparison.ns, list(pairs.values()), own)
+    turns = list(of_level(nulls).values()) if one.turns else []
+    return judgement.floor(one.comparison.ns, list(pairs.values()), own, turns)
 
 
-def _judge(run: Run, family: Sequence[Compared], aa: Mapping[int, Compared], margin: float) -> list[Row]:
+def _judge(
+    run: Run,
+    family: Sequence[Compared],
+    aa: Mapping[int, Compared],
+    nulls: Mapping[int, Compared],
+    margin: float,
+) -> list[Row]:
     """The rows with what can be resolved, p adjusted over the family, verdicts and marks."""
     judged = []
     adjusted = statistics.holm([one.comparison.p for one in family])
     for one, p in zip(family, adjusted, strict=True):
-        floor, p_adjusted = _floor(run, one, aa), number(p)
+        floor, p_adjusted = _floor(run, one, aa, nulls), number(p)
         # The margin is in cycles; the core clock of the cell makes it ns.
         ns, cycles = one.row.ns.median, one.row.cycles.median
         margin_ns = margin * ns / cycles if ns and cycles else 0.0
@@ -298,11 +333,15 @@ def _judge(run: Run, family: Sequence[Compared], aa: Mapping[int, Compared], mar
     return judged
 
 
+def _partner(samples: GroupSamples, cell: Cell, variant: str) -> int:
+    """Where the harness' cell that a cell is compared with stands; a contender may serve."""
+    twin = dataclasses.replace(cell.contender, variant=variant)
+    return next(i for i, c in enumerate(samples.group.cells) if c.contender == twin)
+
+
 def _control(samples: GroupSamples, cell: Cell, position: int) -> Control:
-    """The control against its reference, which may serve as a contender as well."""
-    twin = dataclasses.replace(cell.contender, variant=names.CONTROL_REFERENCE)
-    partner = next(i for i, c in enumerate(samples.group.cells) if c.contender == twin)
-    comparison = samples.compare(position, partner)
+    """The control against its reference."""
+    comparison = samples.compare(position, _partner(samples, cell, names.CONTROL_REFERENCE))
     off = abs(comparison.cycles.estimate - CONTROL_CYCLES)
     return Control(
         cycles=_estimate(comparison.cycles),
@@ -337,6 +376,7 @@ def _interference(run: Run) -> Interference:
         context_switches=sum(len(line.switches) for line in lines),
         steal_share=number(steal / sampling_s) if sampling_s else None,
         immovable_loops=sum(copies == 1 for line in lines for copies in line.copies),
+        unsteady_samplings=sum(not line.steady for line in lines),
     )
 
 

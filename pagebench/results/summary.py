@@ -139,10 +139,11 @@ class Interference(msgspec.Struct, frozen=True):
     context_switches: int
     steal_share: Number
     immovable_loops: int
+    unsteady_samplings: int
 
 
 class NoiseMaximum(msgspec.Struct, frozen=True):
-    """The largest |A/A| of a cache level, over ``pairs``."""
+    """The largest |A/A| or |null between encodings| of a cache level, over ``pairs``."""
 
     level: Level
     ns: float
@@ -228,8 +229,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[Row, ...]
     harness: tuple[Row, ...]
     noise: tuple[Row, ...]
+    null: tuple[Row, ...]
     series: tuple[SeriesRow, ...]
     noise_maxima: tuple[NoiseMaximum, ...]
+    null_maxima: tuple[NoiseMaximum, ...]
     overall: tuple[Overall, ...]
     resolved: tuple[Resolved, ...]
     inconclusive: Inconclusive
