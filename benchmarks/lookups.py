@@ -40,7 +40,7 @@ def windows(order: int, rng: np.random.Generator) -> Windows:
     folio_map = folios.FolioMap.uniform(order, FOOTPRINT_BYTES)
     pattern = patterns.Pattern("random")
     pfns = patterns.draw(pattern, folio_map, FOOTPRINT_BYTES, sampling.WINDOW_LOOKUPS, rng)
-    return Windows(folio_map, pfns)
+    return Windows(folio_map, pfns, rng)
 
 
 def place(

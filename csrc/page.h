@@ -92,12 +92,28 @@ static __always_inline void set_compound_mask(struct page *tail,
 	WRITE_ONCE(tail->compound_info, GENMASK_FROM(shift) | 1);
 }
 
+/*
+ * The harness' alone, for the null between encodings: a mask without its top
+ * bit, which no address in user space has.
+ */
+static __always_inline void set_compound_null(struct page *tail,
+					      const struct page *head,
+					      unsigned int order)
+{
+	set_compound_mask(tail, head, order);
+	if (compound_info_has_mask())
+		WRITE_ONCE(tail->compound_info,
+			   tail->compound_info & ~0UL >> 1);
+}
+
 /* What PB_ENCODING may be: set_compound_head(), and the words it writes. */
 #define PB_SET_pointer(tail, head, order) \
 	((void)(order), set_compound_pointer(tail, head))
 #define PB_SET_mask(tail, head, order) set_compound_mask(tail, head, order)
+#define PB_SET_null(tail, head, order) set_compound_null(tail, head, order)
 #define PB_WORDS_pointer	       "pointer"
 #define PB_WORDS_mask		       (PB_HAS_MASK ? "mask" : "pointer")
+#define PB_WORDS_null		       (PB_HAS_MASK ? "null" : "pointer")
 
 /*
  * v5.17 ... v7.0, with hugetlb_optimize_vmemmap_key on: the head of a fake head.

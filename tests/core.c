@@ -270,7 +270,7 @@ static void check_lookups(const struct pb_variant *variant,
 }
 
 /* What the built-in ones may state; nothing promised of the form is a promise. */
-static const char *const encodings[] = { "pointer", "mask" };
+static const char *const encodings[] = { "pointer", "mask", "null" };
 static const char *const forms[] = { "", "branch", "select", "arith", "none" };
 
 static bool is_one_of(const char *text, const char *const *texts, size_t n)
@@ -427,9 +427,13 @@ static void test_init_page(const struct pb_variant *variant)
 			char *head = memmap_at(memmap, memmap->folios[i].head);
 			uint64_t span = (uint64_t)variant->struct_page_bytes
 					<< folio_order;
-			bool mask = !strcmp(variant->encoding, "mask");
+			uint64_t word = (uintptr_t)head | 1;
 			struct page page;
 
+			if (!strcmp(variant->encoding, "mask"))
+				word = -span | 1;
+			else if (!strcmp(variant->encoding, "null"))
+				word = (-span | 1) & INT64_MAX;
 			/* The fields are where they are, whatever the size. */
 			memcpy(&page, head, 56);
 			CHECK_EQ(page.flags, folio_order ? 1UL << PG_head : 0);
@@ -440,8 +444,7 @@ static void test_init_page(const struct pb_variant *variant)
 				continue;
 			memcpy(&page, head + variant->struct_page_bytes, 56);
 			CHECK_EQ(page.flags, 0);
-			CHECK_EQ(page.compound_info,
-				 mask ? -span | 1 : (uintptr_t)head | 1);
+			CHECK_EQ(page.compound_info, word);
 			CHECK_EQ(page._refcount, 0);
 		}
 	}

@@ -128,5 +128,5 @@ def test_the_noise_of_a_level_is_its_largest() -> None:
     _, one, other = rows()
     noise = [judged(one, "", ns, 1.0, 0.5) for ns in (0.1, -0.4)]
     noise.append(msgspec.structs.replace(judged(other, "", 0.2, 1.0, 0.5), level="dram"))
-    maxima = [(maximum.level, maximum.ns, maximum.pairs) for maximum in judgement.noise_maxima(noise)]
+    maxima = [(maximum.level, maximum.ns, maximum.pairs) for maximum in judgement.maxima(noise)]
     assert maxima == [(one.level, 0.4, 2), ("dram", 0.2, 1)]

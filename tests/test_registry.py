@@ -46,7 +46,7 @@ def test_variants_share_words_by_the_encoding_that_they_state(size: int, order: 
     numbers = registry.tail_words(variants, order)
     assert numbers.keys() == variants.keys()
     stated = {(variant.encoding, numbers[name]) for name, variant in variants.items()}
-    encodings = {"pointer", "mask"} if models.has_mask(size) else {"pointer"}
+    encodings = {"pointer", "mask", "null"} if models.has_mask(size) else {"pointer"}
     assert {encoding for encoding, _ in stated} == encodings
     assert {number for _, number in stated} == set(range(len(encodings)))
     assert len(stated) == len(encodings)
@@ -56,7 +56,8 @@ def test_variants_share_words_by_the_encoding_that_they_state(size: int, order: 
 def test_the_words_are_those_of_the_encoding_stated(size: int) -> None:
     folio = np.array([(0, 3, 0)], core.FOLIO_DTYPE)
     with core.Reservation(4096, 4096, "4k") as memory:
-        words = {"pointer": memory.base + 1, "mask": (1 << 64) - (size << 3) | 1}
+        mask = (1 << 64) - (size << 3) | 1
+        words = {"pointer": memory.base + 1, "mask": mask, "null": mask & ((1 << 63) - 1)}
         for name, variant in core.built_in_variants(size).items():
             core.populate(variant, memory.base, folio)
             found = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,21 @@ def clock() -> core.Clock:
 
 
 def sampler_of(
-    placement: Placement, clock: core.Clock, rounds: int = ROUNDS, seed: int = 0, counters: Any = None
+    placement: Placement,
+    clock: core.Clock,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    counters: Any = None,
+    **more: Any,
 ) -> GroupSampler:
     group = placement.group
     rng = np.random.default_rng(seed)
     pattern = patterns.Pattern.parse(group.pattern)
     pfns = patterns.draw(pattern, placement.folio_map, group.footprint_bytes, 1 << 20, rng)
-    windows = Windows(placement.folio_map, pfns)
-    return GroupSampler(group, placement.loops, placement.memmaps, windows, clock, counters, rounds, rng)
+    windows = Windows(placement.folio_map, pfns, rng)
+    return GroupSampler(
+        group, placement.loops, placement.memmaps, windows, clock, counters, rounds, rng, **more
+    )
 
 
 def shared_group(**kwargs: Any) -> groups.Group:
@@ -57,14 +64,15 @@ def test_a_group_is_sampled(place: Place, clock: core.Clock) -> None:
     cells = len(placement.group.cells)
     assert np.shape(line["ticks"]) == (cells, ROUNDS)
     assert np.shape(line["lookups"]) == (ROUNDS,)
-    assert np.shape(line["add_chain_ticks"]) == (2, 2, ROUNDS)
+    assert np.shape(line["add_chain_ticks"]) == (2, 3, ROUNDS)
     assert np.min(line["ticks"]) > 0 and np.min(line["add_chain_ticks"]) > 0
     assert line["add_chain_cycles"] == sampling.ADD_CHAIN_CYCLES
     assert line["copies"] == [1] * cells
     assert line["counts"] == [{}] * cells
     assert all(0 <= cell < cells and 0 <= round_ < ROUNDS for cell, round_ in line["switches"])
-    encodings = [cell.tail_words for cell in placement.group.cells]
-    assert line["segment"] == encodings
+    # The loop without a lookup has a turn of its own.
+    turns = [(cell.tail_words, cell.role == "identity") for cell in placement.group.cells]
+    assert line["segment"] == [sorted(set(turns)).index(turn) for turn in turns]
     assert 0 < line["timed_ns"] < line["sampling_ns"]
     # Batches of a round are equally long, and not the same from round to round.
     spread = np.ptp(line["lookups"]) / np.mean(line["lookups"])
@@ -78,15 +86,62 @@ def test_probes_that_go_on_with_the_head(place: Place, clock: core.Clock, probe:
     assert np.min(line["ticks"]) > 0
 
 
-def test_a_burn_in_is_not_kept(place: Place, clock: core.Clock) -> None:
-    placement = place(own_group(footprint=64 * KIB))
-    sampler = sampler_of(placement, clock, rounds=9)
-    assert (sampler.burn_in, sampler.rounds) == (3, 12)
-    line = sampler.run()
+@pytest.mark.parametrize("make, segments", [(shared_group, 3), (own_group, 1)])
+def test_a_burn_in_is_not_kept(
+    place: Place, clock: core.Clock, make: Callable[..., groups.Group], segments: int
+) -> None:
+    placement = place(make(footprint=64 * KIB))
+    line = sampler_of(placement, clock, rounds=9).run()
+    assert line["burn_in_rounds"] in range(2 * sampling.BURN_IN_ROUNDS, 99, sampling.BURN_IN_ROUNDS)
+    assert line["steady"] or line["burn_in_rounds"] == sampling.BURN_IN_STEPS * sampling.BURN_IN_ROUNDS
     assert np.shape(line["ticks"]) == (len(placement.group.cells), 9)
     assert np.shape(line["lookups"]) == (9,)
-    assert np.shape(line["add_chain_ticks"]) == (2, 1, 9)
-    assert sampler_of(place(shared_group()), clock, rounds=9).burn_in == 0
+    assert np.shape(line["add_chain_ticks"]) == (2, segments, 9)
+    roomy = sampler_of(place(shared_group()), clock, rounds=9, crowded=False).run()
+    assert (roomy["burn_in_rounds"], roomy["steady"]) == (0, True)
+
+
+@pytest.mark.parametrize("drift, steps", [((9, 5, 3, 3, 3), 4), ((5, 5), 2), (range(9, 0, -1), 8)])
+def test_a_burn_in_goes_on_until_times_stand_still(
+    place: Place, clock: core.Clock, monkeypatch: pytest.MonkeyPatch, drift: Sequence[int], steps: int
+) -> None:
+    sampler = sampler_of(place(own_group()), clock)
+    times = iter(drift)
+
+    def sample(schedules: Sequence[schedule.Schedule], per_block: int) -> int:
+        ticks = next(times)
+        for one in schedules:
+            one.samples["ticks"] = 1000 * ticks
+        return 0
+
+    monkeypatch.setattr(sampler, "_sample", sample)
+    steady = steps < sampling.BURN_IN_STEPS
+    assert sampler._burn_in(100.0) == (steps * sampling.BURN_IN_ROUNDS, steady)
+
+
+def test_every_memmap_is_settled_by_a_cell_that_reads(
+    place: Place, clock: core.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page once, by turns in drawn orders; the harness' loop stands on the reference's memmap."""
+    placement = place(own_group(footprint=64 * KIB))
+    sampler = sampler_of(placement, clock)
+    ran: list[npt.NDArray[Any]] = []
+    monkeypatch.setattr(sampling.core, "run_samples", lambda _, samples: ran.append(samples))
+    (segment,) = sampler.segments
+    readers = sampler._readers(segment)
+    assert all(loop.cell.role != "identity" for loop in readers)
+    assert {loop.base for loop in readers} == {loop.base for loop in placement.loops}
+    sampler._settle(readers, 64)
+    (samples,) = ran
+    lookups = placement.loops[0].variant.probes["lookup"]
+    assert set(samples["run"].tolist()) == {loop.variant.probes["lookup"].run for loop in readers}
+    assert lookups.run in samples["run"]
+    once = len(sampler.windows.once)
+    for loop in readers:
+        mine = samples[samples["base"] == loop.base]
+        assert mine["lookups"].sum() == once and len(mine) == 64
+    firsts = samples["base"].reshape(64, -1)[:, 0]
+    assert set(firsts.tolist()) == {loop.base for loop in readers}
 
 
 @pytest.mark.parametrize("cell", [0, 2, 4])
@@ -127,7 +182,7 @@ def test_every_memmap_gets_as_many_visits(place: Place, clock: core.Clock) -> No
     assert len(times) == 3 and set(times.values()) == {3}
     line = sampler.run()
     assert np.shape(line["ticks"])[0] == len(group.cells)  # and not kept
-    assert sampler_of(place(shared_group()), clock)._extra_visits([0, 2, 3]) == []
+    assert sampler_of(place(shared_group()), clock, crowded=False)._extra_visits([0, 2, 3]) == []
 
 
 def schedule_of(sampler: GroupSampler, segment: list[int], length: int = 500) -> schedule.Schedule:
@@ -189,36 +244,38 @@ def test_the_same_seed_draws_the_same_schedule(place: Place, clock: core.Clock) 
 
 
 @pytest.mark.parametrize("per_block", [1, 2, 5])
-def test_encodings_alternate_abba_and_every_round_is_run_once(
+def test_segments_take_turns_and_every_round_is_run_once(
     place: Place, clock: core.Clock, monkeypatch: pytest.MonkeyPatch, per_block: int
 ) -> None:
     placement = place(shared_group())
-    sampler = sampler_of(placement, clock)
+    sampler = sampler_of(placement, clock, crowded=False)
     schedules = [schedule_of(sampler, segment) for segment in sampler.segments]
     ran: list[tuple[int, int]] = []
-    encoded: list[int] = []
     sizes = [schedule.samples.shape[1] for schedule in schedules]
 
     def run_samples(_: core.Clock, samples: npt.NDArray[Any]) -> None:
-        if samples.size == 1:  # a pass to settle
-            return
         for number, one in enumerate(schedules):
             if np.shares_memory(samples, one.samples):
                 ran.append((number, samples.size // sizes[number]))
 
     monkeypatch.setattr(sampling.core, "run_samples", run_samples)
-    real = placement.memmaps.encode
-    monkeypatch.setattr(
-        placement.memmaps,
-        "encode",
-        lambda placed: [encoded.append(p.cell.tail_words) or p for p in real(placed)],
-    )
     sampler._sample(schedules, per_block)
     blocks = -(-ROUNDS // per_block)
-    assert [number for number, _ in ran] == ([0, 1, 1, 0] * blocks)[: 2 * blocks]
-    for number in (0, 1):
+    for block in range(blocks):
+        assert {number for number, _ in ran[3 * block : 3 * block + 3]} == {0, 1, 2}
+    for number in range(3):
         assert sum(rounds for n, rounds in ran if n == number) == ROUNDS
-    assert encoded == ([0, 1] * blocks)[: blocks + 1]  # once a block, since a block ends as the next begins
+
+
+def test_the_loop_without_a_lookup_asks_for_no_words(place: Place, clock: core.Clock) -> None:
+    placement = place(shared_group())
+    sampler = sampler_of(placement, clock)
+    alone = next(s for s in sampler.segments if placement.group.cells[s[0]].role == "identity")
+    masks = next(s for s in sampler.segments if placement.group.cells[s[0]].tail_words == 1)
+    base = placement.loops[masks[0]].base
+    sampler._bring_in(masks)
+    sampler._bring_in(alone)
+    assert placement.memmaps._encoded[base] == 1
 
 
 def test_re_encoding_takes_a_tenth_of_the_time_at_most(place: Place, clock: core.Clock) -> None:

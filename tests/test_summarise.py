@@ -274,7 +274,7 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {"steal_ticks": 3, "switches": [[0, 1], [2, 4]]},
         {"steal_ticks": 1, "copies": [16, 16, 1, 16, 16, 16]},
-        {},
+        {"steady": False, "burn_in_rounds": 56},
     ]
     lines = [summaries.sampling_of(plan, p, 0, planted, **changes[p]) for p in range(3)]
     summary = summaries.as_json(
@@ -287,6 +287,7 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         "context_switches": 2,
         "steal_share": pytest.approx(4 / 100 / 0.006),
         "immovable_loops": 1,
+        "unsteady_samplings": 1,
     }
     assert cell_of(summary, "pointer-branch")["rounds_dropped"] == pytest.approx(2 / 90)
 

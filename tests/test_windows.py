@@ -13,7 +13,7 @@ from pagebench.units import KIB
 
 def windows_of(lookups: int) -> Windows:
     folio_map = FolioMap.uniform(0, 16 * KIB)
-    return Windows(folio_map, np.arange(lookups, dtype=np.int64) % 256)
+    return Windows(folio_map, np.arange(lookups, dtype=np.int64) % 256, np.random.default_rng(0))
 
 
 @given(
@@ -54,10 +54,18 @@ def test_windows_have_addresses_in_the_offsets() -> None:
 def test_windows_know_the_lines_that_they_touch() -> None:
     folio_map = FolioMap.uniform(9, 64 * KIB)
     pfns = folio_map.page_pfns
-    windows = Windows(folio_map, pfns)
+    windows = Windows(folio_map, pfns, np.random.default_rng(0))
     assert windows.touched_bytes(False, "plain") == folio_map.bytes
     # Two folios of eight vmemmap pages each: one frame stays of each, plus one of tails for all.
     assert windows.touched_bytes(False, "hvo") == 2 * 4096
     assert windows.touched_bytes(False, "hvo-shared") == 3 * 4096
-    head = Windows(folio_map, pfns[:1])
+    head = Windows(folio_map, pfns[:1], np.random.default_rng(0))
     assert head.touched_bytes(True, "plain") == 64
+
+
+def test_every_page_that_is_looked_up_stands_once_in_a_drawn_order() -> None:
+    folio_map = FolioMap.uniform(2, 64 * KIB)
+    pfns = np.array([5, 900, 5, 7, 900, 1023, 0, 7], np.int64)
+    once = [Windows(folio_map, pfns, np.random.default_rng(seed)).once.tolist() for seed in range(8)]
+    assert all(sorted(one) == sorted(folio_map.offsets_of(np.unique(pfns)).tolist()) for one in once)
+    assert len({tuple(one) for one in once}) > 1

@@ -65,8 +65,8 @@ def test_a_line_for_each_group_that_a_result_file_takes(
         assert sum(line["backing"]["2m"].values()) > 0
         assert list(line["copies"]) == [worker.COPIES] * len(group.cells)
         assert 0 < line["timed_ns"] < line["sampling_ns"]
-        # Shared frames: as many segments as encodings, an add chain around each.
-        encodings = [cell.tail_words for cell in group.cells]
+        # Shared frames: as many segments as encodings and one of the harness, an add chain around each.
+        encodings = [(cell.tail_words, cell.role == "identity") for cell in group.cells]
         assert np.shape(line["add_chain_ticks"]) == (2, len(set(encodings)), made.rounds)
         same = [[a == b for a in line["segment"]] for b in line["segment"]]
         assert same == [[a == b for a in encodings] for b in encodings]

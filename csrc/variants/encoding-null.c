@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "../page.h"
 
-#define PB_ID	   encoding_null
-#define PB_NAME	   "encoding-null"
-#define PB_COMMIT  ""
-#define PB_SUBJECT "null between encodings: mask-select, over other tail words"
-#define PB_VERSION ""
-#define PB_FORM	   "select"
+#define PB_ID	    encoding_null
+#define PB_NAME	    "encoding-null"
+#define PB_COMMIT   ""
+#define PB_SUBJECT  "null between encodings: mask-select, over other tail words"
+#define PB_VERSION  ""
+#define PB_ENCODING null
+#define PB_FORM	    "select"
 
 /* The code of mask-select, to the byte. */
 static __always_inline const struct page *compound_head(const struct page *page)
@@ -19,17 +20,6 @@ static __always_inline const struct page *compound_head(const struct page *page)
 	if (UNPREDICTABLE(info & 1))
 		return (const struct page *)head;
 	return page;
-}
-
-/* A mask without its top bit, which no address in user space has. */
-static __always_inline void set_compound_head(struct page *tail,
-					      const struct page *head,
-					      unsigned int order)
-{
-	set_compound_mask(tail, head, order);
-	if (compound_info_has_mask())
-		WRITE_ONCE(tail->compound_info,
-			   tail->compound_info & ~0UL >> 1);
 }
 
 #include "../variant.h"

@@ -144,7 +144,9 @@ class GroupSampler:
     def _bring_in(self, segment: Sequence[int]) -> int:
         """The segment's encodings into their memmaps, settled; the ns it took."""
         before = time.perf_counter_ns()
-        written = {loop.base for loop in self.memmaps.encode(self.loops[c] for c in segment)}
+        # The harness' loop reads no word: it needs none of its own.
+        reading = [self.loops[c] for c in segment if c in self.reading]
+        written = {loop.base for loop in self.memmaps.encode(reading)}
         readers = self._readers(segment)
         # The segment before has had the caches to itself as well.
         turns = self.crowded and len(self.segments) > 1
