@@ -189,3 +189,27 @@ def test_more_than_memory_is_refused_with_both_numbers_before_it_is_allocated(
 def test_a_memmap_that_offsets_do_not_reach_is_refused(footprint: str, available: int | None) -> None:
     with pytest.raises(PagebenchError, match=rf"a memmap of {footprint} is beyond 32G"):
         build(available, orders=(2,), footprints=(footprint,))
+
+
+def test_groups_that_compare_encodings_have_a_null_between_them() -> None:
+    axes = {"footprints": ("16K",), "probes": ("chain",)}
+    made = build(orders=(0, 2), contenders=("pointer", "branchless"), **axes)
+    roles = {group.order: [cell.role for cell in group.cells] for group in made.groups}
+    assert "null" not in roles[0]  # base pages have no tails, and so no encoding
+    assert roles[2][-2:] == ["null-reference", "null"]
+    reference, null = (cell.contender.variant for cell in made.groups[1].cells[-2:])
+    assert (reference, null) == (names.NULL_REFERENCE, names.ENCODING_NULL)
+    words = [cell.tail_words for cell in made.groups[1].cells]
+    assert words[-1] not in words[:-1]
+    # A contender serves as its reference.
+    (group,) = build(orders=(2,), contenders=("pointer", "mask-select"), **axes).groups
+    assert [cell.role for cell in group.cells].count("null-reference") == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"contenders": ("pointer", "fakehead")}, {"memory_model": "sparsemem"}, {"struct_page_bytes": 56}],
+)
+def test_of_one_encoding_or_where_masks_may_be_misplaced_there_is_no_null(asked: dict[str, Any]) -> None:
+    made = build(orders=(2,), footprints=("16K",), probes=("chain",), **asked)
+    assert "null" not in {cell.role for group in made.groups for cell in group.cells}

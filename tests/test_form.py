@@ -18,7 +18,14 @@ from pagebench.code import form
 from pagebench.code.disassembly import JUMPS_IF, REGISTER
 from pagebench.errors import PagebenchError
 from pagebench.memmap import models
-from pagebench.names import BUILT_IN_STRUCT_PAGES, CONTROL, CONTROL_REFERENCE, IDENTITY
+from pagebench.names import (
+    BUILT_IN_STRUCT_PAGES,
+    CONTROL,
+    CONTROL_REFERENCE,
+    ENCODING_NULL,
+    IDENTITY,
+    NULL_REFERENCE,
+)
 from pagebench.variants import compiler
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
@@ -472,3 +479,11 @@ def test_other_compilers(name: str, struct_page_bytes: int, tmp_path: Path) -> N
             check_variant(variants[source.stem], listing)
             shapes.setdefault(probe_name, set()).add(harness_shape(listing))
     assert [len(shape) for shape in shapes.values()] == [1] * len(ONE_LOOKUP), shapes
+
+
+@pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
+def test_the_null_between_encodings_is_timed_by_its_references_code(struct_page_bytes: int) -> None:
+    variants = core.built_in_variants(struct_page_bytes)
+    null, reference = variants[ENCODING_NULL], variants[NULL_REFERENCE]
+    for name, one in null.probes.items():
+        assert one.writes_tails or one.code == reference.probes[name].code, name

@@ -145,7 +145,6 @@ def test_intel_on_bare_metal_with_everything_on(tmp_path: Path) -> None:
         "turbo is on, ns follow temperature and neighbours: disable it, or compare in cycles",
         "CPU 2 shares its core with CPU 58: keep that idle, or "
         "`echo 0 > /sys/devices/system/cpu/cpu58/online`",
-        "load average is 3.20: end what else is running, then run again",
         "THP is off, memmaps get base pages, not 2 MiB ones: "
         "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`",
         "clock source is hpet, a slow one: dmesg says what is wrong with the TSC",

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -143,7 +144,9 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(ps: list[float])
             assert adjusted[ps.index(p)] == min(1.0, p * len(others))
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40), st.integers(0, 2**32))
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=statistics.FEWEST_RESAMPLED, max_size=40), st.integers(0, 2**32)
+)
 def test_an_interval_holds_its_median_and_stays_inside_the_data(values: list[float], seed: int) -> None:
     interval = statistics.cluster_interval(np.array(values), seed)
     assert interval.estimate == pytest.approx(float(np.median(values)))
@@ -165,6 +168,20 @@ def test_one_process_has_no_interval() -> None:
     nothing = statistics.cluster_interval(np.array([nan]), 0)
     assert math.isnan(nothing.estimate)
     assert (nothing.low, nothing.high) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 23])
+def test_students_quantiles_are_those_of_scipy(df: int) -> None:
+    assert statistics.student_t_quantile(df) == pytest.approx(scipy.stats.t.ppf(0.975, df), rel=1e-6)
+
+
+@pytest.mark.parametrize("processes", range(2, statistics.FEWEST_RESAMPLED))
+def test_few_processes_are_covered_by_students_interval(processes: int) -> None:
+    values = np.random.default_rng(processes).normal(0.3, 0.05, (2000, processes))
+    intervals = [statistics.cluster_interval(row, 0) for row in values]
+    covered = np.mean([i.low <= 0.3 <= i.high for i in intervals])
+    assert 0.93 <= covered <= 0.97
+    assert intervals[0].estimate == pytest.approx(values[0].mean())
 
 
 def planted(difference: float, runs: int, between: float, within: float, tail: bool = False) -> Floats:

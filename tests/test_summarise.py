@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from planted_differences import INTERVAL, NAMES, PLANTED, cell_of, exactly, plan
 from summaries import GHZ, Floats, jitter
 
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Cell, Group
+from pagebench.plan.groups import Cell, Contender, Group
 from pagebench.results import result_file, statistics
 from pagebench.units import MIB
 
@@ -284,6 +286,8 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         "samples": 3 * 6 * 5,
         "samples_dropped": 2,
         "dropped_share": pytest.approx(2 / 90, rel=1e-6),
+        "clock_dropped_share": 0.0,
+        "clock_changed_share": 0.0,
         "context_switches": 2,
         "steal_share": pytest.approx(4 / 100 / 0.006),
         "immovable_loops": 1,
@@ -328,3 +332,54 @@ def test_the_clock_is_that_of_the_samplings(tmp_path: Path) -> None:
     core_ghz = summaries.as_json(result_file.read(path))["clock"]["core_ghz"]
     assert core_ghz == {"low": 2.4, "median": 3.0, "high": 3.2}
     assert all(math.isfinite(value) for value in core_ghz.values())
+
+
+def with_null(path: Path, null_ns: float, clocks: Sequence[float] = (GHZ, GHZ)) -> dict[str, Any]:
+    """A run whose null between encodings reads ``null_ns``; cells of other words at another clock."""
+    group = summaries.group_of(NAMES)
+    cells = (*group.cells, Cell(Contender("encoding-null"), "null", 2))
+    plan = plan_with(dataclasses.replace(group, cells=cells))
+
+    def model(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
+        if cell.role == "null":
+            return planted(group, group.cells[1], process, rounds) + null_ns
+        return planted(group, cell, process, rounds)
+
+    lines = []
+    for process in range(plan.processes):
+        line = summaries.sampling_of(plan, process, 0, model)
+        ticks = np.array(line["add_chain_ticks"], np.float64)
+        ticks[:, 1, ::2] *= clocks[0] / clocks[1]  # in every other round
+        lines.append(line | {"add_chain_ticks": np.round(ticks).astype(int).tolist()})
+    written = summaries.write(path, [summaries.header_of(plan), *lines])
+    return summaries.as_json(result_file.read(written))
+
+
+def test_a_null_between_encodings_is_a_floor_for_cells_that_take_turns(tmp_path: Path) -> None:
+    quiet, loud = (with_null(tmp_path / f"{ns}.jsonl", ns) for ns in (0.0, 0.7))
+    (null,) = loud["null"]
+    assert null["difference"]["ns"]["estimate"] == pytest.approx(0.7, abs=0.003)
+    assert null["verdict"] is None
+    (maximum,) = loud["null_maxima"]
+    assert (maximum["level"], maximum["pairs"]) == ("l1", 1)
+    assert maximum["ns"] == pytest.approx(0.7, abs=0.003)
+    for name, turns in (("mask-select", True), ("branchless", True), ("pointer-select", False)):
+        floors = [cell_of(summary, name)["smallest_resolvable_ns"] for summary in (quiet, loud)]
+        assert floors[0] < 0.01
+        assert (floors[1] > 0.69) == turns
+    assert cell_of(quiet, "branchless")["verdict"] == "slower"
+    assert cell_of(loud, "branchless")["verdict"] == "inconclusive"
+    assert cell_of(loud, "pointer-select")["verdict"] == "faster"
+
+
+def test_rounds_in_which_cells_met_different_clocks_are_not_compared(tmp_path: Path) -> None:
+    steady, changing = (with_null(tmp_path / f"{ghz}.jsonl", 0.0, (GHZ, ghz)) for ghz in (GHZ, GHZ * 1.07))
+    assert steady["interference"]["clock_changed_share"] == 0
+    assert changing["interference"]["clock_changed_share"] == pytest.approx(5 / 9)
+    assert any("the core clock changed" in warning for warning in changing["warnings"])
+    for name in ("mask-select", "branchless", "pointer-select"):
+        one, other = (cell_of(summary, name)["difference"]["ns"] for summary in (steady, changing))
+        assert other["estimate"] == pytest.approx(one["estimate"], abs=0.003)
+        assert cell_of(changing, name)["difference"]["cycles"]["estimate"] == pytest.approx(
+            one["estimate"] * GHZ, abs=0.01
+        )

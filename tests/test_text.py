@@ -86,7 +86,14 @@ def test_an_untrusted_control_is_shouted(base: dict[str, Any]) -> None:
 
 def test_what_threatens_a_result_is_said_beside_it(base: dict[str, Any]) -> None:
     said = " ".join(base["warnings"])
-    for word in ("governor", "dropped", "hypervisor", "2m pages", "could not be copied", "fewer than ten"):
+    for word in (
+        "governor",
+        "context switch",
+        "hypervisor",
+        "2m pages",
+        "could not be copied",
+        "fewer than ten",
+    ):
         assert word in said
     for warning in base["warnings"]:
         assert warning in " ".join(text.render(summaries.typed(base)).split())

@@ -186,8 +186,6 @@ def warnings(machine: Machine) -> list[str]:
     for other in sorted(cpu_list(machine.thread_siblings) - {machine.cpu}):
         offline = f"echo 0 > /{CPUS}/cpu{other}/online"
         lines += [f"CPU {machine.cpu} shares its core with CPU {other}: keep that idle, or `{offline}`"]
-    if (machine.load_1min or 0) > 0.5:
-        lines += [f"load average is {machine.load_1min:.2f}: end what else is running, then run again"]
     if machine.thp_enabled == "never":
         lines += [f"THP is off, memmaps get base pages, not 2 MiB ones: `echo madvise > /{THP}/enabled`"]
     if False in (machine.constant_tsc, machine.nonstop_tsc):

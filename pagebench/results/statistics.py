@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 TRIM = 0.2
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+# Processes, below which intervals are Student's.
+FEWEST_RESAMPLED = 6
 # Wilcox, Introduction to Robust Estimation: one in ten where noise is one-sided.
 LOW_QUANTILE = 0.1
 NOISE_QUANTILE = 0.95
@@ -77,15 +79,20 @@ def _resampled_medians(count: int, seed: int) -> npt.NDArray[np.int64]:
 def cluster_interval(per_process: Floats, seed: int) -> Interval:
     """Median over processes with a percentile interval from resampled processes.
 
-    ``per_process``: one estimate each, NaN where a process has none.  With one
-    process, or none, there is no interval: its ends are infinite.
+    ``per_process``: one estimate each, NaN where a process has none.  Of fewer than ``FEWEST_RESAMPLED``
+    there are too few resamples to cover what they should (of four, 85 %): the mean, with Student's interval.
+    With one process, or none, there is no interval: its ends are infinite.
     """
     known = np.sort(per_process[~np.isnan(per_process)])
     if not len(known):
         return Interval(math.nan, -math.inf, math.inf)
-    estimate = float(np.median(known))
     if len(known) == 1:
-        return Interval(estimate, -math.inf, math.inf)
+        return Interval(float(known[0]), -math.inf, math.inf)
+    if len(known) < FEWEST_RESAMPLED:
+        mean = float(known.mean())
+        half = student_t_quantile(len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
+        return Interval(mean, mean - half, mean + half)
+    estimate = float(np.median(known))
     medians = known[_resampled_medians(len(known), seed)].mean(axis=0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
@@ -116,6 +123,16 @@ def student_t_p(t: float, df: int) -> float:
             term *= cos2 * k / (k + 1)
         inside = math.sin(theta) * total
     return min(1.0, max(0.0, 1 - inside))
+
+
+@cache
+def student_t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
+    """What |t| stays below with that probability: the inverse of student_t_p(), by bisection."""
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_t_p(middle, df) > 1 - confidence else (low, middle)
+    return high
 
 
 def t_test_p(per_process: Floats, trim: float = TRIM) -> float:

@@ -17,7 +17,7 @@ from pagebench.plan.groups import Cell, Contender, Group
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, statistics
 from pagebench.results.judgement import number
-from pagebench.results.result_file import Run, Samples
+from pagebench.results.result_file import STEADY, Run, Samples
 from pagebench.results.summary import (
     Clock,
     Control,
@@ -70,14 +70,19 @@ class GroupSamples:
         self.seed = seed
         self.valid = np.stack([samples.valid for samples in processes])
         self.ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
-        self.cycles = self.ns * np.stack([samples.ghz for samples in processes])
+        self.ghz = np.stack([samples.ghz for samples in processes])
+        self.cycles = self.ns * self.ghz
 
     def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
         return statistics.cluster_interval(values, self.seed)
 
     def compare(self, cell: int, against: int) -> Comparison:
-        """Differences and ratios within the round, trimmed within the process."""
-        ns, cycles = self.ns, self.cycles
+        """Differences and ratios within the round, trimmed within the process.
+
+        Cells that take turns may have met different core clocks: rounds in which they did are left out.
+        """
+        same_clock = np.abs(self.ghz[:, cell] / self.ghz[:, against] - 1) <= STEADY
+        ns, cycles = (np.where(same_clock[:, None], values, np.nan) for values in (self.ns, self.cycles))
         difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = ns[:, cell] / ns[:, against]
@@ -373,11 +378,26 @@ def _interference(run: Run) -> Interference:
         samples=count,
         samples_dropped=dropped,
         dropped_share=number(dropped / count),
+        clock_dropped_share=number(sum(map(_clock_dropped, run.samples)) / count),
+        clock_changed_share=number(float(np.mean([_clock_changed(samples) for samples in run.samples]))),
         context_switches=sum(len(line.switches) for line in lines),
         steal_share=number(steal / sampling_s) if sampling_s else None,
         immovable_loops=sum(copies == 1 for line in lines for copies in line.copies),
         unsteady_samplings=sum(not line.steady for line in lines),
     )
+
+
+def _clock_dropped(samples: Samples) -> int:
+    """How many samples were dropped that met no context switch."""
+    dropped = ~samples.valid
+    for cell, round_ in samples.sampling.switches:
+        dropped[cell, round_] = False
+    return int(dropped.sum())
+
+
+def _clock_changed(samples: Samples) -> float:
+    """The share of rounds in which not all cells met the same core clock."""
+    return float(np.mean(samples.ghz.max(axis=0) / samples.ghz.min(axis=0) - 1 > STEADY))
 
 
 def _timed_share(run: Run) -> dict[names.Level, float | None]:

@@ -131,11 +131,18 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 class Interference(msgspec.Struct, frozen=True):
-    """What disturbed the run; ``steal_share`` is of the samplers' time."""
+    """What disturbed the run.
+
+    ``clock_dropped_share``: of the samples, those in which the core clock changed by more than 1 %.
+    ``clock_changed_share``: of the rounds, those in which cells that take turns met core clocks that differ
+    by more than 1 %; their comparisons leave them out.  ``steal_share`` is of the samplers' time.
+    """
 
     samples: int
     samples_dropped: int
     dropped_share: Number
+    clock_dropped_share: Number
+    clock_changed_share: Number
     context_switches: int
     steal_share: Number
     immovable_loops: int
