@@ -210,6 +210,6 @@ def test_groups_that_compare_encodings_have_a_null_between_them() -> None:
     "asked",
     [{"contenders": ("pointer", "fakehead")}, {"memory_model": "sparsemem"}, {"struct_page_bytes": 56}],
 )
-def test_of_one_encoding_or_where_masks_may_be_misplaced_there_is_no_null(asked: dict[str, Any]) -> None:
+def test_of_one_encoding_or_where_masks_may_be_misplaced_there_is_no_null(asked: dict[str, object]) -> None:
     made = build(orders=(2,), footprints=("16K",), probes=("chain",), **asked)
     assert "null" not in {cell.role for group in made.groups for cell in group.cells}
