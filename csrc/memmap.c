@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "arch.h"
 #include "pagebench.h"
 
 /*
@@ -101,6 +102,11 @@ void pb_memmap_tails(const struct pb_variant *variant, void *tails,
 		variant->init_tails(tails, head, order, n);
 	else
 		variant->encode_tails(tails, head, order, n);
+}
+
+void pb_memmap_flush(const void *base, size_t bytes)
+{
+	pb_flush(base, (const char *)base + bytes);
 }
 
 void pb_memmap_verify(pb_probe_fn *run, const void *base,

@@ -137,6 +137,8 @@ struct pb_verification {
 	int64_t got;
 };
 
+/* Out of every cache, as if nobody had read or written it. */
+void pb_memmap_flush(const void *base, size_t bytes);
 void pb_memmap_verify(pb_probe_fn *run, const void *base,
 		      const uint32_t *offsets, const uint32_t *heads, size_t n,
 		      struct pb_verification *ret);

@@ -347,6 +347,9 @@ static void test_lookups(const struct pb_variant *variant)
 			check_lookups(variant, probe, probe->run, memmap);
 		}
 	}
+	/* Out of the caches and in again: the same words, the same heads. */
+	pb_memmap_flush(memmap->base, memmap->bytes);
+	CHECK(unchanged(memmap));
 	memmap_deinit(memmap);
 	free(memmap);
 }

@@ -15,6 +15,7 @@ from writable import is_writable
 
 from pagebench import core
 from pagebench.host import resources
+from pagebench.memmap.folios import FolioMap
 from pagebench.names import BUILT_IN_STRUCT_PAGES
 
 MIB = 1 << 20
@@ -153,3 +154,29 @@ def test_verification_gives_what_was_got_on_either_side_of_the_base() -> None:
             run = variant.probes["lookup"].run
             found = core.verify(run, memmap.base, memmap.offsets, memmap.heads)
             assert found == core.Verification(wrong=1, first=5, got=distance)
+
+
+@pytest.mark.slow
+def test_flushed_lines_come_from_memory_again() -> None:
+    """A chain through 256 KiB, which any L2 holds: first after flushing it, then right after that."""
+    folio_map = FolioMap.uniform(0, 256 << 10)
+    variant = core.built_in_variants()["pointer-select"]
+    clock = core.Clock(1_000_000)
+    offsets = np.random.default_rng(0).permutation(folio_map.offsets_of(folio_map.page_pfns))
+    samples = np.zeros(2, core.SAMPLE_DTYPE)
+    samples["run"], samples["offsets"], samples["lookups"] = (
+        variant.probes["chain"].run,
+        offsets.ctypes.data,
+        len(offsets),
+    )
+    slower = 0
+    with core.Reservation(folio_map.bytes, 2 << 20, "2m") as memory:
+        samples["base"] = memory.base
+        core.populate(variant, memory.base, folio_map.folios)
+        written = memory.bytes_at(0, memory.size)
+        for _ in range(21):
+            core.flush(memory.base, memory.size)
+            core.run_samples(clock, samples)
+            slower += int(samples["ticks"][0]) > 2 * int(samples["ticks"][1])
+        assert memory.bytes_at(0, memory.size) == written
+    assert slower > 15

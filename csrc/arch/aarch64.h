@@ -18,6 +18,18 @@ static inline bool pb_counter_is_usable(void)
 	return true;
 }
 
+/* Lines are as long as CTR_EL0 says, 16 bytes at least. */
+static inline void pb_flush(const char *begin, const char *end)
+{
+	uint64_t type;
+
+	__asm__ volatile("mrs %0, ctr_el0" : "=r"(type));
+	for (const char *line = begin; line < end;
+	     line += 4u << (type >> 16 & 15))
+		__asm__ volatile("dc civac, %0" : : "r"(line) : "memory");
+	__asm__ volatile("dsb ish" : : : "memory");
+}
+
 #define PB_ADD "add %0, %0, %1"
 #define PB_ASM_ADD(adds, sum, addend) \
 	__asm__ volatile(adds : "+r"(sum) : "r"(addend))

@@ -72,6 +72,11 @@ def encode(variant: Variant, base: int, folios: npt.NDArray[Any]) -> None:
     lib.pb_memmap_encode(variant.cdata, pointer(base), array("struct pb_folio[]", folios), len(folios))
 
 
+def flush(base: int, size: int) -> None:
+    """Have the lines of ``size`` bytes at ``base`` out of every cache, as if nobody had used them."""
+    lib.pb_memmap_flush(pointer(base), size)
+
+
 class FrameMapping(Closing):
     """A memmap mapped page by page from frames of a memfd; a context manager.
 

@@ -83,8 +83,17 @@ class GroupMemmaps(Closing):
 
     def obtained(self, place: places.Place) -> dict[str, int]:
         """Bytes by backing of a memmap that is these groups' own, once it is written."""
-        size = int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
-        return resources.backing_obtained(self._memmaps[place].base, size)
+        return resources.backing_obtained(self._memmaps[place].base, self._bytes)
+
+    @property
+    def _bytes(self) -> int:
+        """From a memmap's lowest address to its end."""
+        return int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
+
+    def flush(self) -> None:
+        """Have every memmap out of the caches: what was verified last, or twice, is as cold as the others."""
+        for base in self._by_base:
+            core.flush(base, self._bytes)
 
     def forget(self) -> None:
         """Have every memmap written whole before it is used again."""

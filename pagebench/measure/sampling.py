@@ -85,6 +85,8 @@ class GroupSampler:
         Returns these fields of a :class:`pagebench.results.lines.Sampling`.  Raises PagebenchError for a
         wrong result.
         """
+        if self.crowded:
+            self.memmaps.flush()
         lookups, encode_ns = self._calibrate()
         burn_in_rounds, steady = self._burn_in(lookups) if self.crowded else (0, True)
         started = time.perf_counter_ns()
