@@ -307,7 +307,6 @@ def test_a_group_alone_is_measured_against_its_own_noise() -> None:
 
 def test_interval_properties() -> None:
     interval = Interval(0.3, 0.1, 0.4)
-    assert interval.half_width == pytest.approx(0.2)
     assert interval.excludes_zero() and not Interval(0.0, 0.0, 1.0).excludes_zero()
     assert interval.within(0.4) and not interval.within(0.39)
     assert not Interval(0.0, -0.5, 0.1).within(0.4)

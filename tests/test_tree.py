@@ -125,6 +125,13 @@ def test_the_sources_of_an_output_directory(tree: Path, tmp_path: Path) -> None:
     assert examine("k", tree).source == source
 
 
+def test_text_of_another_encoding(tree: Path) -> None:
+    for name in (".config", "Makefile", "include/generated/utsrelease.h"):
+        with (tree / name).open("ab") as file:
+            file.write(b"# \xff\n")
+    assert examine("k", tree).release == "6.12.1-planted"
+
+
 def test_a_path_that_cannot_be_looked_at() -> None:
     with pytest.raises(PagebenchError, match=r"cannot read the kernel tree x+ \(k\): File name too long"):
         examine("k", Path("x" * 5000))

@@ -36,11 +36,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def half_width(self) -> float:
-        """The larger distance from the estimate to an end."""
-        return max(self.estimate - self.low, self.high - self.estimate)
-
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""
         return self.low > 0 or self.high < 0

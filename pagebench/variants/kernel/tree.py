@@ -73,7 +73,8 @@ def _examine(name: str, path: Path) -> Tree:
                 f"{here} has no include/generated/{header}: run `make modules_prepare` in it, or install its "
                 "header package again"
             )
-    release = re.search(r'UTS_RELEASE\s+"(.*)"', (tree / "include/generated/utsrelease.h").read_text())
+    generated = (tree / "include/generated/utsrelease.h").read_text(encoding="utf-8", errors="replace")
+    release = re.search(r'UTS_RELEASE\s+"(.*)"', generated)
     named = re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.MULTILINE)
     config_cc = (
         named[1] if named and shutil.which(named[1]) else "clang" if "CC_IS_CLANG" in config else "gcc"
@@ -94,7 +95,7 @@ def _source(tree: Path, here: str) -> Path:
     """Where the sources of a build directory are; beside it where it was moved together with them."""
     candidates = [tree, tree / "source"]
     makefile = tree / "Makefile"
-    text = makefile.read_text(errors="replace") if makefile.is_file() else ""
+    text = makefile.read_text(encoding="utf-8", errors="replace") if makefile.is_file() else ""
     included = re.search(r"^include\s+(.+)/Makefile\s*$", text, re.MULTILINE)
     if included:
         candidates += [tree / included[1], tree.parent / Path(included[1]).name]
