@@ -289,7 +289,7 @@ def test_what_disturbed_the_run_is_counted(tmp_path: Path) -> None:
         "clock_dropped_share": 0.0,
         "clock_changed_share": 0.0,
         "context_switches": 2,
-        "steal_share": pytest.approx(4 / 100 / 0.006),
+        "steal_share": pytest.approx(4 / 100 / 0.030),
         "immovable_loops": 1,
         "unsteady_samplings": 1,
     }

@@ -54,6 +54,8 @@ class GroupMemmaps(Closing):
         self._encoded: dict[int, int] = {}
         self._stack = ExitStack()
         self._memmaps: dict[places.Place, Memmap] = {}
+        # Under which place the region that was drawn for a place was reserved.
+        self.regions: dict[places.Place, places.Place] = {}
         needed = places.places_of(group)
         for place in needed:
             if names.BACKINGS[place.backing].by_frame:
@@ -65,11 +67,15 @@ class GroupMemmaps(Closing):
         reserved = [place for place in needed if place not in self._memmaps]
         for backing in sorted({place.backing for place in reserved}):
             mine = [place for place in reserved if place.backing == backing]
-            of_backing = [region for place, region in regions.items() if place.backing == backing]
-            large = [region for region in of_backing if region.size >= folio_map.bytes]
+            large = [
+                (of, region)
+                for of, region in regions.items()
+                if of.backing == backing and region.size >= folio_map.bytes
+            ]
             for place, index in zip(mine, rng.permutation(len(large)), strict=False):
-                slots = (large[index].size - folio_map.bytes) // folio_map.alignment + 1
-                base = large[index].base + int(rng.integers(slots)) * folio_map.alignment
+                self.regions[place], region = large[index]
+                slots = (region.size - folio_map.bytes) // folio_map.alignment + 1
+                base = region.base + int(rng.integers(slots)) * folio_map.alignment
                 self._memmaps[place] = PlainMemmap(base, folio_map)
         self._by_base = {memmap.base: memmap for memmap in self._memmaps.values()}
 

@@ -30,6 +30,11 @@ def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator)
     return np.asarray(orders.reshape(-1, count)[:rounds])
 
 
+def williams_rows(count: int) -> int:
+    """The rows of Williams' design for ``count`` segments: an odd number needs the mirror image too."""
+    return count if count % 2 == 0 or count == 1 else 2 * count
+
+
 def williams_orders(count: int, rows: int, rng: np.random.Generator) -> Ints:
     """In which order ``count`` segments take turns, block by block: (rows, count).
 
@@ -41,8 +46,7 @@ def williams_orders(count: int, rows: int, rng: np.random.Generator) -> Ints:
     zigzag[1::2] = np.arange(1, count // 2 + 1)
     zigzag[2::2] = np.arange(count - 1, count // 2, -1)
     square = (zigzag + np.arange(count)[:, None]) % count
-    if count % 2:  # an odd number needs the mirror image too
-        square = np.concatenate([square, square[:, ::-1]])
+    square = np.concatenate([square, square[:, ::-1]])[: williams_rows(count)]
     orders = [
         rng.permutation(count)[square[rng.permutation(len(square))]] for _ in range(-(-rows // len(square)))
     ]

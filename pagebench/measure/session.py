@@ -40,6 +40,7 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
     """
     options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
     objects, suggested = outside.load(options.struct_page_bytes)
+    named = options.contenders or ()
     options = dataclasses.replace(
         options, objects=objects, contenders=options.contenders or suggested or None
     )
@@ -53,6 +54,7 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
         # A plan on what is reported first: what is wrong is said at once.
         reported = groups.Levels(l1, l2, l3)
         draft = build(options, reported, l3, available)
+        _check_timed(named, draft)
         measured = None
         if any(group.level in ("l3", "dram") for group in draft.groups):
             measured = calibration.measure_l3(options.cpu, l2, l3)
@@ -85,6 +87,16 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
             path.unlink()  # nothing was measured
         raise
     return path
+
+
+def _check_timed(named: Sequence[str], plan: groups.Plan) -> None:
+    """Whoever names a contender wants it timed."""
+    timed = {cell.contender for group in plan.groups for cell in group.cells}
+    for contender in map(groups.Contender.parse, named):
+        if contender not in timed:
+            raise PagebenchError(
+                f"{contender} exists at none of these orders and probes: choose other ones, or leave it out"
+            )
 
 
 def _check_cpu(cpu: int) -> None:

@@ -147,7 +147,7 @@ class Worker:
 
     def sample_group(self, index: int) -> Sampling:
         """Populate, verify, calibrate and sample one group; its result line."""
-        started = time.perf_counter_ns()
+        started, steal = time.perf_counter_ns(), machine.steal_ticks(self.plan.cpu)
         group = self.plan.groups[index]
         rng = self.rng("group", index)
         memmaps = self.memmaps(group)
@@ -163,7 +163,6 @@ class Worker:
             for cell in group.cells
         ]
         verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
-        steal = machine.steal_ticks(self.plan.cpu)
         touched = {
             place.layout: windows.touched_bytes(probe.uses_head, place.layout)
             for place in places.places_of(group)
@@ -175,8 +174,8 @@ class Worker:
             group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng, crowded
         )
         sampled = sampler.run()
-        if probe.adds_refs or probe.adds_maps:
-            # Counts moved, under identity even those of tails.
+        if probe.adds_refs or probe.adds_maps or probe.writes_tails:
+            # Counts moved, under identity even those of tails; and it wrote words that are no contender's.
             memmaps.forget()
         return Sampling(
             process=self.process,
@@ -195,8 +194,8 @@ class Worker:
         for place in places.places_of(group):
             if names.BACKINGS[place.backing].by_frame:
                 obtained = {}
-            elif place in self.obtained:
-                obtained = self.obtained[place]
+            elif place in memmaps.regions:
+                obtained = self.obtained[memmaps.regions[place]]
             else:
                 obtained = memmaps.obtained(place)
             counts = by_backing.setdefault(place.backing, {})

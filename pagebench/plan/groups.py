@@ -140,9 +140,3 @@ class Plan:
     def variant_names(self) -> tuple[str, ...]:
         """Every variant that is timed, in the order of the groups."""
         return tuple(dict.fromkeys(cell.contender.variant for group in self.groups for cell in group.cells))
-
-
-def _known(contender: Contender) -> Contender:
-    if contender.layout not in names.LAYOUTS or contender.backing not in names.BACKINGS:
-        raise ValueError(f"unknown layout or backing: {contender.layout!r}, {contender.backing!r}")
-    return contender

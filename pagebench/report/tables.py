@@ -6,10 +6,11 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 from pagebench.plan.questions import SERIES, of_family
-from pagebench.results.summary import Operation, Row, Summary
+from pagebench.results.summary import Operation, Row, SeriesRow, Summary
 from pagebench.units import format_size
 
 WIDTH = 75
@@ -63,7 +64,7 @@ def _difference(row: Row | None) -> str:
         return "no data".rjust(CELL)
     half = math.inf
     if ns.low is not None and ns.high is not None:
-        half = max(ns.estimate - ns.low, ns.high - ns.estimate)
+        half = (ns.high - ns.low) / 2
     for decimals in range(_decimals(max(abs(ns.estimate), half if half < math.inf else 0)), -1, -1):
         width = f"{half:.{decimals}f}"
         if width.startswith("0."):
@@ -114,14 +115,21 @@ def comparison_tables(summary: Summary) -> list[str]:
     return lines
 
 
-def series_table(summary: Summary) -> list[str]:
-    """What the series of v7.1 does, to pages that HVO touches and to others."""
-    rows = summary.series
+def series_tables(summary: Summary) -> list[str]:
+    """What the series of v7.1 does, to pages that HVO touches and to others; what trees do, apart."""
+    return [
+        line
+        for tree in (False, True)
+        for line in _series_table([row for row in summary.series if row.tree is tree], tree)
+    ]
+
+
+def _series_table(rows: Sequence[SeriesRow], tree: bool) -> list[str]:
     pages = {question.name: question.pages for question in of_family(SERIES)}
     asked = [question for question in pages if any(row.question == question for row in rows)]
     if not asked:
         return []
-    what = "the later tree" if rows[0].tree else "the series of v7.1"
+    what = "the later tree" if tree else "the series of v7.1"
     lines = ["", f"what {what} changes, in ns per lookup (less is faster)"]
     for question in asked:
         one = next(row for row in rows if row.question == question)
@@ -159,19 +167,20 @@ def fake_heads_table(summary: Summary) -> list[str]:
         "is a branch and one that is a select (ratio and difference in ns)",
         f"{'page':16} {'probe':7} {'publ.':>6} {'branch':>8} {'ns':>13} {'select':>8} {'ns':>13}",
     ]
-    for probe in ordered(row.probe for row in summary.series):
-        for pattern, (name, published) in PUBLISHED.items():
+    asked = {
+        (row.question, row.probe, row.pattern, row.order, row.footprint_bytes): row for row in summary.series
+    }
+    several = len({key[:3] for key in asked}) < len(asked)
+    for probe, pattern in product(ordered(row.probe for row in summary.series), PUBLISHED):
+        name, published = PUBLISHED[pattern]
+        for order, footprint in ordered(key[3:] for key in asked if key[1:3] == (probe, pattern)):
             line = f"{name:16} {probe:7} {published:>6}"
             for question in ("key, branch", "key, select"):
-                rows = [
-                    row
-                    for row in summary.series
-                    if (row.question, row.probe, row.pattern) == (question, probe, pattern)
-                ]
-                ratio = rows[0].ratio.estimate if rows else None
+                row = asked.get((question, probe, pattern, order, footprint))
+                ratio = row.ratio.estimate if row else None
                 percent = "-" if ratio is None else f"{100 * (ratio - 1):+.0f} %"
-                line += f" {percent:>8} {_difference(rows[0] if rows else None)}"
-            lines.append(line)
+                line += f" {percent:>8} {_difference(row)}"
+            lines += [line, f"  (order {order}, {format_size(footprint)})"] if several else [line]
     return lines
 
 
@@ -235,10 +244,12 @@ def counts_table(summary: Summary) -> list[str]:
     for row in range(depth := max(map(len, heads))):
         place = [head[row - depth + len(head)] if row - depth + len(head) >= 0 else "" for head in heads]
         lines.append((" " * 33 + "".join(text.rjust(7) for text in place)).rstrip())
-    for c in counted:
-        values = "".join(fixed(c.counts.get(event), 7) for event in events)
-        where = f"{c.probe:7} {c.order:2} {size_text(c.footprint_bytes):>4}"
-        lines.append(f"{where} {short(c.contender)[:17]:17}{values}")
+    for probe, pattern in ordered((c.probe, c.pattern) for c in counted):
+        lines.append(f"{probe}, {pattern}")
+        for c in (c for c in counted if (c.probe, c.pattern) == (probe, pattern)):
+            values = "".join(fixed(c.counts.get(event), 7) for event in events)
+            where = f"{c.order:2} {size_text(c.footprint_bytes):>4} {short(c.contender)[:25]:25}"
+            lines.append(where + values)
     return lines
 
 
@@ -247,20 +258,18 @@ def zap_table(summary: Summary) -> list[str]:
     rows = summary.operations
     if not rows:
         return []
-    footprints = ordered(row.footprint_bytes for row in rows)[:5]
+    every = ordered(row.footprint_bytes for row in rows)
     title = (
         f"{rows[0].lookups} random lookups (zapping 2 MiB makes as many), in us, order {rows[0].order}: "
         "reference, differences"
     )
-    lines = [
-        "",
-        *textwrap.wrap(title, WIDTH),
-        f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints),
-    ]
-    for probe, name in ordered((row.probe, row.contender) for row in rows):
-        mine = {row.footprint_bytes: row for row in rows if (row.probe, row.contender) == (probe, name)}
-        texts = [_operation(mine.get(footprint)) for footprint in footprints]
-        lines.append(f"{probe:7} {short(name)[:23]:23}" + "".join(text.rjust(8) for text in texts))
+    lines = ["", *textwrap.wrap(title, WIDTH)]
+    for footprints in (every[i : i + 5] for i in range(0, len(every), 5)):
+        lines.append(f"{'':31}" + "".join(format_size(f).rjust(8) for f in footprints))
+        for probe, name in ordered((row.probe, row.contender) for row in rows):
+            mine = {row.footprint_bytes: row for row in rows if (row.probe, row.contender) == (probe, name)}
+            texts = [_operation(mine.get(footprint)) for footprint in footprints]
+            lines.append(f"{probe:7} {short(name)[:23]:23}" + "".join(text.rjust(8) for text in texts))
     return lines
 
 

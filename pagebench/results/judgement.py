@@ -76,7 +76,7 @@ def warnings(
             "steal time is above 1 %: the hypervisor ran others on this CPU, and intervals are wider for it"
         )
     asked = {cell.contender.backing for group in plan.groups for cell in group.cells}
-    if asked == {"2m"} and any(row.backing != "2m" for row in cells):
+    if "2m" in asked and "4k" not in asked and any(row.backing not in ("2m", "memfd") for row in cells):
         lines.append(
             "2m pages were asked for and not obtained everywhere: "
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
@@ -97,7 +97,8 @@ def maxima(noise: Sequence[Row]) -> list[NoiseMaximum]:
     """The largest differences of pairs whose true difference is zero, by cache level, over the probes."""
     lines = []
     for level in LEVELS:
-        pairs = [abs(row.difference.ns.estimate or 0) for row in noise if row.level == level]
+        estimates = [row.difference.ns.estimate for row in noise if row.level == level]
+        pairs = [abs(estimate) for estimate in estimates if estimate is not None]
         if pairs:
             lines.append(NoiseMaximum(level, max(pairs), len(pairs)))
     return lines

@@ -21,7 +21,7 @@ from pagebench.plan.groups import Plan
 from pagebench.results.lines import KIND, SCHEMA, Header, Sampling, check_fits, check_printable
 
 # Where the clock changed by more than this around a sample, it is not valid.
-STEADY = 0.01
+SAME_CLOCK = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _samples(line: bytes, plan: Plan) -> Samples | None:
     # (before and after, segment, rounds)
     chain = np.array(sampling.add_chain_ticks, np.float64)
     ghz = sampling.add_chain_cycles * sampling.ticks_per_ns / np.maximum(chain, 1)
-    steady = np.abs(ghz[0] / ghz[1] - 1) <= STEADY
+    steady = np.abs(ghz[0] / ghz[1] - 1) <= SAME_CLOCK
     segment = np.array(sampling.segment)
     valid = steady[segment]
     for cell, round_ in sampling.switches:

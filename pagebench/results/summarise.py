@@ -17,7 +17,7 @@ from pagebench.plan.groups import Cell, Contender, Group
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, statistics
 from pagebench.results.judgement import number
-from pagebench.results.result_file import STEADY, Run, Samples
+from pagebench.results.result_file import SAME_CLOCK, Run, Samples
 from pagebench.results.summary import (
     Clock,
     Control,
@@ -81,7 +81,7 @@ class GroupSamples:
 
         Cells that take turns may have met different core clocks: rounds in which they did are left out.
         """
-        same_clock = np.abs(self.ghz[:, cell] / self.ghz[:, against] - 1) <= STEADY
+        same_clock = np.abs(self.ghz[:, cell] / self.ghz[:, against] - 1) <= SAME_CLOCK
         ns, cycles = (np.where(same_clock[:, None], values, np.nan) for values in (self.ns, self.cycles))
         difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -372,7 +372,7 @@ def _interference(run: Run) -> Interference:
     lines = [samples.sampling for samples in run.samples]
     dropped = sum(int((~samples.valid).sum()) for samples in run.samples)
     count = sum(samples.valid.size for samples in run.samples)
-    sampling_s = sum(line.sampling_ns for line in lines) / 1e9
+    elapsed_s = sum(line.set_up_ns + line.sampling_ns for line in lines) / 1e9
     steal = sum(line.steal_ticks for line in lines) / USER_HZ
     return Interference(
         samples=count,
@@ -381,7 +381,7 @@ def _interference(run: Run) -> Interference:
         clock_dropped_share=number(sum(map(_clock_dropped, run.samples)) / count),
         clock_changed_share=number(float(np.mean([_clock_changed(samples) for samples in run.samples]))),
         context_switches=sum(len(line.switches) for line in lines),
-        steal_share=number(steal / sampling_s) if sampling_s else None,
+        steal_share=number(steal / elapsed_s) if elapsed_s else None,
         immovable_loops=sum(copies == 1 for line in lines for copies in line.copies),
         unsteady_samplings=sum(not line.steady for line in lines),
     )
@@ -397,7 +397,7 @@ def _clock_dropped(samples: Samples) -> int:
 
 def _clock_changed(samples: Samples) -> float:
     """The share of rounds in which not all cells met the same core clock."""
-    return float(np.mean(samples.ghz.max(axis=0) / samples.ghz.min(axis=0) - 1 > STEADY))
+    return float(np.mean(samples.ghz.max(axis=0) / samples.ghz.min(axis=0) - 1 > SAME_CLOCK))
 
 
 def _timed_share(run: Run) -> dict[names.Level, float | None]:

@@ -135,7 +135,7 @@ class Interference(msgspec.Struct, frozen=True):
 
     ``clock_dropped_share``: of the samples, those in which the core clock changed by more than 1 %.
     ``clock_changed_share``: of the rounds, those in which cells that take turns met core clocks that differ
-    by more than 1 %; their comparisons leave them out.  ``steal_share`` is of the samplers' time.
+    by more than 1 %; their comparisons leave them out.  ``steal_share`` is of the workers' time.
     """
 
     samples: int
