@@ -60,6 +60,10 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         "nothing to measure .*tails at order 0",
     ),
     "layout at order 0": ((*RUN, "--orders", "0", "--contenders", "fakehead@hvo"), "nothing to measure"),
+    "contender nowhere": (
+        (*RUN, "--orders", "0,2", "--contenders", "pointer,fakehead@hvo"),
+        "fakehead@hvo exists at none of these orders and probes: .* leave it out",
+    ),
     "twice": ((*RUN, "--contenders", "mask,mask@plain"), "named twice"),
     "harness": ((*RUN, "--contenders", "identity"), "belongs to the harness"),
     "struct page": ((*RUN, "--struct-page", "60"), "no struct page has 60 bytes: give a multiple of 8"),

@@ -72,6 +72,8 @@ def test_frames_of_their_own_are_aligned_apart_and_inside_their_regions(
             and place.backing == at.backing
         ]
         assert len(inside) == 1
+        # The region whose backing is reported.
+        assert placement.regions[placement.memmaps.regions[at]] == inside[0]
     assert set(ranges) == set(places.places_of(group))
     spans = sorted(ranges.values())
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))

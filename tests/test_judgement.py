@@ -13,8 +13,8 @@ from planted_differences import NAMES, cell_of, plan_with, planted
 from summaries import Floats
 
 from pagebench.plan.groups import Cell, Group
-from pagebench.results import judgement
-from pagebench.results.summary import Estimate, Inconclusive, Row, Significant, Span
+from pagebench.results import judgement, result_file
+from pagebench.results.summary import Difference, Estimate, Inconclusive, Row, Significant, Span
 from pagebench.units import KIB
 
 
@@ -128,5 +128,17 @@ def test_the_noise_of_a_level_is_its_largest() -> None:
     _, one, other = rows()
     noise = [judged(one, "", ns, 1.0, 0.5) for ns in (0.1, -0.4)]
     noise.append(msgspec.structs.replace(judged(other, "", 0.2, 1.0, 0.5), level="dram"))
+    nothing = Estimate(None, None, None)
+    noise.append(msgspec.structs.replace(other, difference=Difference(nothing, nothing), level="l3"))
     maxima = [(maximum.level, maximum.ns, maximum.pairs) for maximum in judgement.maxima(noise)]
     assert maxima == [(one.level, 0.4, 2), ("dram", 0.2, 1)]
+
+
+def test_other_backings_beside_it_do_not_hide_that_2m_pages_were_not_obtained(tmp_path: Path) -> None:
+    plan = plan_with(summaries.group_of(("pointer-branch", "fakehead@hvo"), order=9), processes=2)
+    for obtained, warned in (("4k", True), ("2m", False)):
+        backing = {"2m": {"4k": 0, "2m": 0, obtained: 1}, "memfd": {}}
+        lines = [summaries.sampling_of(plan, p, 0, summaries.made_up, backing=backing) for p in range(2)]
+        path = summaries.write(tmp_path / f"{obtained}.jsonl", [summaries.header_of(plan), *lines])
+        warnings = summaries.as_json(result_file.read(path))["warnings"]
+        assert any("2m pages were asked for" in warning for warning in warnings) is warned

@@ -187,6 +187,20 @@ def test_every_memmap_gets_as_many_visits(place: Place, clock: core.Clock) -> No
     assert sampler_of(place(shared_group()), clock, crowded=False)._extra_visits([0, 2, 3]) == []
 
 
+@pytest.mark.parametrize(("probe", "most"), [("lookup", 1), ("flags", 2), ("get", 2)])
+def test_the_harness_visits_count_where_its_probe_reads_the_head(
+    place: Place, clock: core.Clock, probe: str, most: int
+) -> None:
+    group = dataclasses.replace(
+        summaries.group_of(["pointer-select", "mask-select"], probe=probe), shared=False
+    )
+    placement = place(group)
+    sampler = sampler_of(placement, clock)
+    (segment,) = sampler.segments
+    bases = [placement.loops[c].base for c in (*segment, *sampler._extra_visits(segment))]
+    assert set(Counter(bases).values()) == {most} if most > 1 else not sampler._extra_visits(segment)
+
+
 def schedule_of(sampler: GroupSampler, segment: list[int], length: int = 500) -> schedule.Schedule:
     lengths = length + np.arange(sampler.rounds)
     return sampler._schedule(segment, lengths, 100)

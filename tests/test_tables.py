@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
+from typing import Any
 
+import msgspec
 import pytest
 import reports
+import summaries
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagebench.report import tables
 from pagebench.report.tables import fixed, ordered, short, significant, size_text
+from pagebench.results.summary import Estimate, SeriesRow, Summary
 from pagebench.units import GIB, KIB, MIB
 
 
@@ -35,6 +41,61 @@ def test_every_mark_in_the_tables_is_one_of_the_json(name: str) -> None:
     # The static key's questions have a table in their own preset alone.
     series = [row for row in decoded["series"] if not row["question"].startswith("key, ")]
     assert Counter(in_tables) == Counter(row["mark"] for row in (*decoded["cells"], *series) if row["mark"])
+
+
+def rendered(name: str = "default", **changes: Any) -> Summary:
+    """A made-up report's summary, some of its fields replaced."""
+    return msgspec.structs.replace(summaries.typed(reports.summary_of(name)), **changes)
+
+
+def at(row: SeriesRow, ns: Estimate, **changes: Any) -> SeriesRow:
+    difference = msgspec.structs.replace(row.difference, ns=ns)
+    return msgspec.structs.replace(row, difference=difference, **changes)
+
+
+def test_trees_and_textbook_variants_have_tables_of_their_own() -> None:
+    row = rendered().series[0]
+    textbook = at(row, Estimate(1.0, 1.0, 1.0))
+    trees = at(row, Estimate(-5.0, -5.0, -5.0), before="old", after="new", tree=True)
+    report = "\n".join(tables.series_tables(rendered(series=(trees, textbook))))
+    series, of_trees = report.split("what the later tree changes")
+    assert "pointer-branch, then branchless" in " ".join(series.split()) and "+1.000" in series
+    assert "old, then new" in of_trees and "-5.000" in of_trees and "-5.000" not in series
+
+
+def test_what_stands_behind_the_estimate_is_half_of_the_interval() -> None:
+    row = at(rendered().series[0], Estimate(1.0, 0.5, 2.1))
+    assert "+1.000+-.800" in tables.series_tables(rendered(series=(row,)))[-1]
+
+
+def test_the_table_of_2021_has_a_row_for_each_footprint() -> None:
+    summary = rendered()
+    row = next(row for row in summary.series if row.pattern == "random")
+    series = [
+        at(row, Estimate(ns, ns, ns), question=question, footprint_bytes=size)
+        for question in ("key, branch", "key, select")
+        for ns, size in ((1.0, 16 * KIB), (2.0, 2 * MIB))
+    ]
+    plan = dataclasses.replace(summary.plan, preset="fake-heads")
+    several = tables.fake_heads_table(rendered(plan=plan, series=tuple(series)))
+    assert [line.count("+1.000") for line in several[4:]] == [2, 0, 0, 0]
+    assert [line.count("+2.000") for line in several[4:]] == [0, 0, 2, 0]
+    assert [line.strip() for line in several[5::2]] == ["(order 0, 16K)", "(order 0, 2M)"]
+    one = tables.fake_heads_table(rendered(plan=plan, series=tuple(series[::2])))
+    assert len(one) == 5 and "(order" not in one[-1]
+
+
+def test_no_footprint_of_an_operation_is_left_out() -> None:
+    summary = rendered()
+    operations = [
+        msgspec.structs.replace(summary.operations[0], footprint_bytes=KIB << i, us=float(i + 1))
+        for i in range(7)
+    ]
+    table = tables.zap_table(rendered(operations=tuple(operations)))
+    assert [word for line in table for word in line.split() if re.fullmatch(r"\d+K", word)] == [
+        f"{1 << i}K" for i in range(7)
+    ]
+    assert all(f"{i + 1}.00" in " ".join(table) for i in range(7)) and max(map(len, table)) <= 75
 
 
 @pytest.mark.parametrize(
