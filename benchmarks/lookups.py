@@ -73,7 +73,7 @@ class Rounds:
         self.clock = clock
         self.windows = lookups
         self.lookups = self._calibrate(int(runs[0]), base)
-        self.warm_up = math.ceil(sampling.LEAD_IN * self.lookups)
+        self.warm_up = math.ceil(sampling.WARM_UP * self.lookups)
         self.samples = np.zeros((rounds, 3), core.SAMPLE_DTYPE)
         self.starts = lookups.take(np.full(rounds, self.warm_up + self.lookups))
         self.samples["run"], self.samples["lookups"] = core.ADD_CHAIN, sampling.ADD_CHAIN_CYCLES

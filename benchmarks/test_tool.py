@@ -28,7 +28,7 @@ from pagebench.host import machine, resources
 from pagebench.measure.job import Job
 from pagebench.memmap import memmaps
 from pagebench.memmap.folios import FolioMap
-from pagebench.plan import building, options
+from pagebench.plan import building, groups, options
 from pagebench.units import KIB, MIB, format_size
 from pagebench.variants import registry
 
@@ -44,7 +44,8 @@ QUICK_PROBES = ("chain", "lookup")
 
 POPULATE_GOAL = 0.5
 IDENTITY_GOAL_CYCLES = 1.3
-TIMED_SHARE_GOAL = 0.65
+# The rest: warm-ups, a fifth; encodings that take turns; add chains around each of their segments.
+TIMED_SHARE_GOAL = 0.55
 HELP_GOAL_SECONDS = 0.3
 
 TIMER = MeasuredTimer()
@@ -84,7 +85,7 @@ def populated(request: pytest.FixtureRequest, memory: core.Reservation, clock: c
     for _ in range(1 if request.config.getoption("benchmark_disable") else POPULATED_ROUNDS):
         for (order, encoding), times in took.items():
             populate = partial(core.populate, registry.find(encoding), memory.base, folios[order])
-            times.append([seconds(work) for work in [populate, *memset]])
+            times.append([seconds(populate), *map(seconds, memset)])
     return took
 
 
@@ -153,7 +154,7 @@ def test_identity_lookup(
     judge(benchmark, goal, best, best <= IDENTITY_GOAL_CYCLES)
 
 
-def quick_job(groups: int | None = None) -> Job:
+def quick_job(first: int | None = None) -> Job:
     """A process of a quick run, chain and lookup; its first groups or all."""
     cpu = machine.default_cpu()
     caches = machine.describe(cpu).caches
@@ -166,7 +167,7 @@ def quick_job(groups: int | None = None) -> Job:
         for name in the_plan.variant_names
         for probe in QUICK_PROBES
     }
-    wanted = list(range(len(the_plan.groups)))[:groups]
+    wanted = list(range(len(the_plan.groups)))[:first]
     return Job(the_plan, 0, tuple(wanted), movable)
 
 
@@ -189,12 +190,12 @@ def test_timed_share(benchmark: BenchmarkFixture) -> None:
     job = quick_job()
     runs: list[list[tuple[float, dict[str, Any]]]] = []
     benchmark.pedantic(lambda: runs.append(work(job)), rounds=3)
-    groups = job.plan.groups
-    inside = [line for lines in runs for _, line in lines if groups[line["group"]].level in ("l1", "l2")]
+    planned = job.plan.groups
+    inside = [line for lines in runs for _, line in lines if planned[line["group"]].level in ("l1", "l2")]
     assert inside, "no group is inside L2 here"
     of_group: dict[str, list[float]] = {}
     for line in inside:
-        shares = of_group.setdefault(groups[line["group"]].title, [])
+        shares = of_group.setdefault(planned[line["group"]].title, [])
         shares.append(line["timed_ns"] / line["sampling_ns"])
     sampling_ns = sum(line["sampling_ns"] for line in inside)
     benchmark.extra_info.update(
@@ -208,7 +209,7 @@ def test_timed_share(benchmark: BenchmarkFixture) -> None:
 
 @pytest.mark.benchmark(group="worker", timer=TIMER.read)
 def test_set_up(benchmark: BenchmarkFixture) -> None:
-    job = quick_job(groups=1)
+    job = quick_job(first=1)
 
     def start() -> None:
         ((arrived, line),) = work(job)
@@ -233,7 +234,9 @@ def test_map_hvo(benchmark: BenchmarkFixture, name: str) -> None:
             mapped.write(variant, True)
 
     benchmark.pedantic(make, rounds=2)
-    judge(benchmark, "seconds, not minutes: at most 5", benchmark.stats["min"], benchmark.stats["min"] <= 5)
+    if benchmark.stats is not None:  # as under --benchmark-disable
+        least = benchmark.stats["min"]
+        judge(benchmark, "seconds, not minutes: at most 5", least, least <= 5)
 
 
 @pytest.mark.benchmark(group="command line")

@@ -924,7 +924,7 @@ static void test_core_cycles(void)
 
 static void test_sampler(void)
 {
-	enum { BATCHES = 30, LOOKUPS = PAGES / 2, LEAD_IN = 100 };
+	enum { BATCHES = 30, LOOKUPS = PAGES / 2, WARM_UP = 100 };
 	static const uint32_t kinds[] = { PB_CLOCK_COUNTER, PB_CLOCK_GETTIME };
 	struct memmap *memmap = malloc(sizeof(*memmap));
 	const struct pb_variant *const *all;
@@ -952,7 +952,7 @@ static void test_sampler(void)
 				.run = again[i % n]->run,
 				.base = memmap->base,
 				.offsets = memmap->offsets + i,
-				.warm_up = i % 2 ? LEAD_IN : 0,
+				.warm_up = i % 2 ? WARM_UP : 0,
 				.lookups = LOOKUPS + i,
 				.ticks = UINT64_MAX,
 				.switches = UINT64_MAX,

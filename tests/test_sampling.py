@@ -294,7 +294,7 @@ def test_the_loop_without_a_lookup_asks_for_no_words(place: Place, clock: core.C
     assert placement.memmaps._encoded[base] == 1
 
 
-def test_re_encoding_takes_a_tenth_of_the_time_at_most_but_for_a_whole_design(
+def test_re_encoding_takes_its_share_of_the_time_at_most_but_for_a_whole_design(
     place: Place, clock: core.Clock
 ) -> None:
     sampler = sampler_of(place(shared_group()), clock, rounds=50)

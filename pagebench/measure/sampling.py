@@ -36,7 +36,7 @@ WINDOW_LOOKUPS = 1 << 20
 # median over the rounds is good to better than 0.1 %.
 ADD_CHAIN_CYCLES = 24_000
 # Of the time, at most, for re-encoding shared frames.
-ENCODING_SHARE = 0.1
+ENCODING_SHARE = 0.05
 TRIAL_LOOKUPS = {"l1": 4000, "l2": 4000, "l3": 2000, "dram": 400}
 TRIALS = 3
 SETTLE_TURNS = 256
@@ -208,7 +208,7 @@ class GroupSampler:
         return math.ceil(share)
 
     def _rounds_per_block(self, encode_ns: float) -> int:
-        """Enough that re-encoding stays under a tenth of the time, and no more than leave a whole design."""
+        """Enough that re-encoding stays under a twentieth of the time, and no more than leave a whole design."""
         round_ns = len(self.loops) * BATCH_NS * (1 + WARM_UP)
         whole = math.ceil(self.rounds / williams_rows(len(self.segments)))
         return min(whole, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
