@@ -208,7 +208,7 @@ class GroupSampler:
         return math.ceil(share)
 
     def _rounds_per_block(self, encode_ns: float) -> int:
-        """Enough that re-encoding stays under a twentieth of the time, and no more than leave a whole design."""
+        """Enough that re-encoding keeps to its share of the time, but no more than leave a whole design."""
         round_ns = len(self.loops) * BATCH_NS * (1 + WARM_UP)
         whole = math.ceil(self.rounds / williams_rows(len(self.segments)))
         return min(whole, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
