@@ -230,11 +230,11 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         noise=tuple(noise),
         null=tuple(one.row for one in nulls.values()),
         series=tuple(row for row in _judge(run, series, aa, nulls, margin) if isinstance(row, SeriesRow)),
-        **_conclusions(judged, noise, [one.row for one in nulls.values()]),
+        **conclusions(judged, noise, [one.row for one in nulls.values()]),
     )
 
 
-def _conclusions(cells: Sequence[Row], noise: Sequence[Row], null: Sequence[Row]) -> dict[str, Any]:
+def conclusions(cells: Sequence[Row], noise: Sequence[Row], null: Sequence[Row]) -> dict[str, Any]:
     """The fields of a summary that follow from its rows."""
     return {
         "noise_maxima": tuple(judgement.maxima(noise)),
@@ -245,11 +245,6 @@ def _conclusions(cells: Sequence[Row], noise: Sequence[Row], null: Sequence[Row]
         "significant": judgement.significant(cells),
         "operations": tuple(judgement.operations(cells)),
     }
-
-
-def conclude(summary: Summary) -> Summary:
-    """A summary of other rows, with what follows from them."""
-    return msgspec.structs.replace(summary, **_conclusions(summary.cells, summary.noise, summary.null))
 
 
 def _by_group(run: Run) -> dict[int, GroupSamples]:
