@@ -1,0 +1,133 @@
+"""One group's samples, cell against cell: what is estimated before anything is judged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pagebench import names
+from pagebench.plan.groups import Group
+from pagebench.results import statistics
+from pagebench.results.judgement import number
+from pagebench.results.result_file import SAME_CLOCK, Run, Samples
+from pagebench.results.summary import Cycles, Difference, Estimate, Row, Times
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cell against another of its group, over processes."""
+
+    ns: statistics.Interval
+    cycles: statistics.Interval
+    ratio: statistics.Interval
+    p: float
+
+
+class GroupSamples:
+    """One group's samples over its processes: arrays (processes, cells, rounds)."""
+
+    def __init__(self, group: Group, processes: Sequence[Samples], seed: int) -> None:
+        self.group = group
+        self.lines = [samples.sampling for samples in processes]
+        self.seed = seed
+        self.valid = np.stack([samples.valid for samples in processes])
+        self.ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
+        self.ghz = np.stack([samples.ghz for samples in processes])
+        self.cycles = self.ns * self.ghz
+
+    def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
+        return statistics.cluster_interval(values, self.seed)
+
+    def compare(self, cell: int, against: int) -> Comparison:
+        """Differences and ratios within the round, trimmed within the process.
+
+        Cells that take turns may have met different core clocks: rounds in which they did are left out.
+        """
+        same_clock = np.abs(self.ghz[:, cell] / self.ghz[:, against] - 1) <= SAME_CLOCK
+        ns, cycles = (np.where(same_clock[:, None], values, np.nan) for values in (self.ns, self.cycles))
+        difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = ns[:, cell] / ns[:, against]
+        return Comparison(
+            self._over_processes(difference),
+            self._over_processes(statistics.trimmed_mean(cycles[:, cell] - cycles[:, against])),
+            self._over_processes(statistics.trimmed_mean(ratio)),
+            statistics.t_test_p(difference),
+        )
+
+    def take_turns(self, cell: int, against: int) -> bool:
+        """Whether two cells are of different words or memmaps."""
+        first, second = (self.group.cells[i] for i in (cell, against))
+        return (first.contender.layout, first.contender.backing, first.tail_words) != (
+            second.contender.layout,
+            second.contender.backing,
+            second.tail_words,
+        )
+
+    def row(self, run: Run, position: int, comparison: Comparison) -> Row:
+        """What is said of a cell before it is judged."""
+        cell = self.group.cells[position]
+        layout, variant = cell.contender.layout, cell.contender.variant
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a process without a valid round
+            median = self._over_processes(np.nanmedian(self.ns[:, position], axis=-1))
+            low = np.nanmedian(np.nanquantile(self.ns[:, position], statistics.LOW_QUANTILE, axis=-1))
+            cycles = np.nanmedian(np.nanmedian(self.cycles[:, position], axis=-1))
+        return Row(
+            contender=str(cell.contender),
+            variant=variant,
+            layout=layout,
+            backing=self._obtained(cell.contender.backing),
+            order=self.group.order,
+            footprint_bytes=self.group.footprint_bytes,
+            touched_bytes=int(np.median([line.touched_bytes[layout] for line in self.lines])),
+            pattern=self.group.pattern,
+            probe=self.group.probe,
+            level=self.group.level,
+            form=run.header.variants[variant].probes[self.group.probe].form,
+            processes=len(self.lines),
+            counts=self._counts(position),
+            rounds_dropped=number(float(np.mean(~self.valid))),
+            ns=Times(number(median.estimate), number(float(low)), (number(median.low), number(median.high))),
+            cycles=Cycles(number(float(cycles))),
+            ratio=estimate_of(comparison.ratio),
+            difference=Difference(estimate_of(comparison.ns), estimate_of(comparison.cycles)),
+        )
+
+    def _obtained(self, backing: str) -> str:
+        """What was mapped where this backing was asked for, over all processes."""
+        if backing == "memfd":
+            return backing
+        total: dict[str, int] = {}
+        for line in self.lines:
+            for name, size in line.backing[backing].items():
+                total[name] = total.get(name, 0) + size
+        return names.backing_name(total)
+
+    def _counts(self, position: int) -> dict[str, float | None]:
+        """Hardware events per lookup: medians over processes; empty without a PMU."""
+        counted = [line.counts[position] for line in self.lines]
+        events = dict.fromkeys(event for counts in counted for event in counts)
+        return {
+            event: number(float(np.median([counts[event] for counts in counted if event in counts])))
+            for event in events
+        }
+
+
+def estimate_of(interval: statistics.Interval) -> Estimate:
+    """An interval as a summary has it."""
+    return Estimate(number(interval.estimate), number(interval.low), number(interval.high))
+
+
+def by_group(run: Run) -> dict[int, GroupSamples]:
+    """The samples of each group that has any, processes in order."""
+    by_group: dict[int, list[Samples]] = {}
+    for samples in sorted(run.samples, key=lambda samples: samples.key):
+        by_group.setdefault(samples.sampling.group, []).append(samples)
+    return {
+        index: GroupSamples(run.plan.groups[index], processes, run.plan.seed)
+        for index, processes in sorted(by_group.items())
+    }
