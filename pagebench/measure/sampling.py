@@ -15,7 +15,14 @@ from pagebench import core
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
-from pagebench.measure.schedule import Schedule, balanced_orders, segments, williams_orders, williams_rows
+from pagebench.measure.schedule import (
+    Schedule,
+    balanced_orders,
+    drawn_evenly,
+    segments,
+    williams_orders,
+    williams_rows,
+)
 from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
@@ -226,7 +233,7 @@ class GroupSampler:
             p, mine = self.loops[c], order == place
             # An extra visit runs the original, lest it train a copy's branches.
             original = np.full(1, p.variant.probes[self.group.probe].run, np.uint64)
-            batch["run"][mine] = self.rng.choice(p.runs if place < len(segment) else original, rounds)
+            batch["run"][mine] = drawn_evenly(p.runs if place < len(segment) else original, rounds, self.rng)
             batch["base"][mine] = p.base
         batch["offsets"] = self.windows.addresses(starts)
         batch["warm_up"], batch["lookups"] = warm_up, lengths[:, None]

@@ -30,6 +30,12 @@ def balanced_orders(cells: Sequence[int], rounds: int, rng: np.random.Generator)
     return np.asarray(orders.reshape(-1, count)[:rounds])
 
 
+def drawn_evenly(values: npt.NDArray[Any], count: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """``count`` of the values in a drawn order, each equally often, to within one."""
+    passes = -(-count // len(values))
+    return rng.permuted(np.tile(values, (passes, 1)), axis=1).reshape(-1)[:count]
+
+
 def williams_rows(count: int) -> int:
     """The rows of Williams' design for ``count`` segments: an odd number needs the mirror image too."""
     return count if count % 2 == 0 or count == 1 else 2 * count

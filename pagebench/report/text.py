@@ -61,7 +61,8 @@ def _machine(summary: Summary) -> list[tuple[str, str]]:
             "clock",
             f"{CLOCKS.get((clock.kind, machine.architecture), clock.kind)}, "
             f"step {clock.granularity_ns:.1f} ns, a read {clock.cost_ns:.1f} ns; core "
-            f"{ghz.median:.2f} GHz ({ghz.low:.2f} to {ghz.high:.2f}), from a chain of adds",
+            f"{ghz.median:.2f} GHz ({ghz.low:.2f} to {ghz.high:.2f}), from a chain of adds; "
+            "times inside L2 are at the median of it",
         ),
         ("compiler", f"{summary.compiler.name} {summary.compiler.cflags}"),
     ]

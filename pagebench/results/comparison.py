@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pagebench import names
 from pagebench.plan.groups import Group
@@ -27,16 +28,22 @@ class Comparison:
 
 
 class GroupSamples:
-    """One group's samples over its processes: arrays (processes, cells, rounds)."""
+    """One group's samples over its processes: arrays (processes, cells, rounds).
 
-    def __init__(self, group: Group, processes: Sequence[Samples], seed: int) -> None:
+    ``core_ghz``: the run's core clock.  Where caches run at it, times are those of that clock, whichever one
+    a round met: cycles are what is compared there, and ns another unit of them.
+    """
+
+    def __init__(self, group: Group, processes: Sequence[Samples], seed: int, core_ghz: float) -> None:
         self.group = group
         self.lines = [samples.sampling for samples in processes]
         self.seed = seed
         self.valid = np.stack([samples.valid for samples in processes])
-        self.ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
+        measured_ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
         self.ghz = np.stack([samples.ghz for samples in processes])
-        self.cycles = self.ns * self.ghz
+        self.cycles = measured_ns * self.ghz
+        self.at_core_clock = group.level in names.CORE_LEVELS
+        self.ns = self.cycles / core_ghz if self.at_core_clock else measured_ns
 
     def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
         return statistics.cluster_interval(values, self.seed)
@@ -44,10 +51,11 @@ class GroupSamples:
     def compare(self, cell: int, against: int) -> Comparison:
         """Differences and ratios within the round, trimmed within the process.
 
-        Cells that take turns may have met different core clocks: rounds in which they did are left out.
+        Cells that take turns may have met different core clocks.  Beyond the caches that run at it, rounds in
+        which they did are left out.
         """
-        same_clock = np.abs(self.ghz[:, cell] / self.ghz[:, against] - 1) <= SAME_CLOCK
-        ns, cycles = (np.where(same_clock[:, None], values, np.nan) for values in (self.ns, self.cycles))
+        comparable = self.at_core_clock | ~differing_clocks(self.ghz[:, cell], self.ghz[:, against])
+        ns, cycles = (np.where(comparable[:, None], values, np.nan) for values in (self.ns, self.cycles))
         difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = ns[:, cell] / ns[:, against]
@@ -117,6 +125,11 @@ class GroupSamples:
         }
 
 
+def differing_clocks(ghz: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Where two cells met core clocks that differ by more than 1 %."""
+    return np.abs(ghz / other - 1) > SAME_CLOCK
+
+
 def estimate_of(interval: statistics.Interval) -> Estimate:
     """An interval as a summary has it."""
     return Estimate(number(interval.estimate), number(interval.low), number(interval.high))
@@ -127,7 +140,8 @@ def by_group(run: Run) -> dict[int, GroupSamples]:
     by_group: dict[int, list[Samples]] = {}
     for samples in sorted(run.samples, key=lambda samples: samples.key):
         by_group.setdefault(samples.sampling.group, []).append(samples)
+    core_ghz = float(np.median(run.core_ghz))
     return {
-        index: GroupSamples(run.plan.groups[index], processes, run.plan.seed)
+        index: GroupSamples(run.plan.groups[index], processes, run.plan.seed, core_ghz)
         for index, processes in sorted(by_group.items())
     }

@@ -68,8 +68,9 @@ def warnings(
     inside, between = interference.clock_dropped_share or 0, interference.clock_changed_share or 0
     if max(inside, between) > DROPPED_SHARE:
         lines.append(
-            f"the core clock changed inside {100 * inside:.2g} % of the samples and between turns in "
-            f"{100 * between:.2g} % of the rounds, which are left out: fix the frequency, if that can be done"
+            f"the core clock changed inside {100 * inside:.2g} % of the samples and, beyond L2, between "
+            f"turns in {100 * between:.2g} % of the rounds, which are left out: fix the frequency, "
+            "if that can be done"
         )
     if (interference.steal_share or 0) > STEAL_SHARE:
         lines.append(

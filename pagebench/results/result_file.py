@@ -60,6 +60,11 @@ class Run:
         return self.header.plan
 
     @property
+    def core_ghz(self) -> npt.NDArray[np.float64]:
+        """The median core clock of each sampling."""
+        return np.array([np.median(samples.ghz) for samples in self.samples])
+
+    @property
     def done(self) -> set[tuple[int, int]]:
         """The finished (process, group) pairs."""
         return {samples.key for samples in self.samples}

@@ -15,9 +15,9 @@ from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Cell, Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, statistics
-from pagebench.results.comparison import Comparison, GroupSamples, by_group, estimate_of
+from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
 from pagebench.results.judgement import number
-from pagebench.results.result_file import SAME_CLOCK, Run, Samples
+from pagebench.results.result_file import Run, Samples
 from pagebench.results.summary import (
     Clock,
     Control,
@@ -236,7 +236,7 @@ def _control(samples: GroupSamples, cell: Cell, position: int) -> Control:
 
 
 def _core_ghz(run: Run) -> CoreClock:
-    medians = np.array([np.median(samples.ghz) for samples in run.samples])
+    medians = run.core_ghz
     return CoreClock(
         number(float(np.median(medians))), number(float(medians.min())), number(float(medians.max()))
     )
@@ -254,7 +254,7 @@ def _interference(run: Run) -> Interference:
         samples_dropped=dropped,
         dropped_share=number(dropped / count),
         clock_dropped_share=number(sum(map(_clock_dropped, run.samples)) / count),
-        clock_changed_share=number(float(np.mean([_clock_changed(samples) for samples in run.samples]))),
+        clock_changed_share=number(_clock_changed(run)),
         context_switches=sum(len(line.switches) for line in lines),
         steal_share=number(steal / elapsed_s) if elapsed_s else None,
         immovable_loops=sum(copies == 1 for line in lines for copies in line.copies),
@@ -270,9 +270,16 @@ def _clock_dropped(samples: Samples) -> int:
     return int(dropped.sum())
 
 
-def _clock_changed(samples: Samples) -> float:
-    """The share of rounds in which not all cells met the same core clock."""
-    return float(np.mean(samples.ghz.max(axis=0) / samples.ghz.min(axis=0) - 1 > SAME_CLOCK))
+def _clock_changed(run: Run) -> float:
+    """The share of rounds that some comparison leaves out for the core clocks that its cells met."""
+    levels = {index: group.level for index, group in enumerate(run.plan.groups)}
+    shares = [
+        0.0
+        if levels[samples.sampling.group] in names.CORE_LEVELS
+        else float(differing_clocks(samples.ghz, samples.ghz[:1]).any(axis=0).mean())
+        for samples in run.samples
+    ]
+    return sum(shares) / len(shares)
 
 
 def _timed_share(run: Run) -> dict[names.Level, float | None]:
