@@ -8,6 +8,8 @@
  *	PB_ADD, PB_ASM_ADD()	one add of registers; a text of them as asm
  *	PB_ZERO()		a zero that depends on its operand
  *	PB_ATOMIC_ADD()		the kernel's atomic_add(), inline
+ *	PB_STREAM()		a store past the caches, if there is one; they
+ *	PB_STREAM_END()		are seen by other CPUs after this
  *
  * The other half stands in pagebench/architecture.py.
  */

@@ -39,19 +39,26 @@ static __always_inline void set_compound_head(struct page *tail,
 				 &field, sizeof(field));                \
 	} while (0)
 
-/* Each word of a page once: an image of it, made in registers, is copied. */
+/*
+ * Each word of a page once: an image of it, made in registers, is copied; past
+ * the caches where nothing more is written to the page.
+ */
 struct pb_image {
 	unsigned long word[sizeof(struct page) / sizeof(unsigned long)];
 };
 
-static __always_inline void pb_store_image(void *page, struct pb_image image)
+static __always_inline void pb_store_image(void *page, struct pb_image image,
+					   bool stream)
 {
 	unsigned long *word = page;
 	unsigned int i;
 
 #pragma GCC unroll 16
 	for (i = 0; i < sizeof(image) / sizeof(*word); i++)
-		word[i] = image.word[i];
+		if (stream)
+			PB_STREAM(&word[i], image.word[i]);
+		else
+			word[i] = image.word[i];
 }
 
 /* Every field that a probe reads or writes; the rest of the page is zero. */
@@ -66,24 +73,27 @@ static void pb_init_head(void *head, uint32_t order)
 	PB_SET(image, unsigned long, private, order);
 	/* An empty lru: what stands there in a head is even. */
 	image.word[1] = (unsigned long)head + 8;
-	pb_store_image(head, image);
-}
-
-static __always_inline void pb_write_tail(void *tail, const void *head,
-					  uint32_t order)
-{
-	struct pb_image image = { 0 };
-
-	PB_SET(image, int, _mapcount, -1);
-	pb_store_image(tail, image);
-	pb_set_compound_head((struct page *)tail, (struct page *)head, order);
+	pb_store_image(head, image, true);
 }
 
 static void pb_init_tails(void *tails, const void *head, uint32_t order,
 			  size_t n)
 {
+	struct pb_image image = { 0 };
+
+	PB_SET(image, int, _mapcount, -1);
+#ifdef PB_ENCODING
+	/* Ours write the same word wherever the tail stands. */
+	pb_set_compound_head((struct page *)&image, (struct page *)head, order);
 	for (struct page *page = tails; n--; page++)
-		pb_write_tail(page, head, order);
+		pb_store_image(page, image, true);
+	PB_STREAM_END();
+#else
+	for (struct page *page = tails; n--; page++) {
+		pb_store_image(page, image, false);
+		pb_set_compound_head(page, (struct page *)head, order);
+	}
+#endif
 }
 
 static void pb_encode_tails(void *tails, const void *head, uint32_t order,

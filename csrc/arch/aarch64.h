@@ -36,5 +36,9 @@ static inline void pb_flush(const char *begin, const char *end)
 
 #define PB_ZERO(x) __asm__ volatile("and %0, %0, xzr" : "+r"(x))
 
+/* Cores find out by themselves that whole lines are written. */
+#define PB_STREAM(p, word) ((void)(*(volatile unsigned long *)(p) = (word)))
+#define PB_STREAM_END()	   ((void)0)
+
 /* Relaxed, as the kernel's atomic_add() is where the CPU lets it be. */
 #define PB_ATOMIC_ADD(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))

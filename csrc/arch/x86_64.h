@@ -67,6 +67,11 @@ static inline void pb_flush(const char *begin, const char *end)
  */
 #define PB_ZERO(x) __asm__ volatile("andq $0, %0" : "+r"(x) : : "cc")
 
+/* Write-combining: a line that is written whole is not read before. */
+#define PB_STREAM(p, word) \
+	__asm__ volatile("movnti %1, %0" : "=m"(*(p)) : "r"(word))
+#define PB_STREAM_END() __asm__ volatile("sfence" : : : "memory")
+
 /* Fully ordered, as every locked instruction is. */
 #define PB_ATOMIC_ADD(p, n) \
 	__asm__ volatile("lock addl %1, %0" : "+m"(*(p)) : "i"(n) : "cc")
