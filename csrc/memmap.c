@@ -82,6 +82,7 @@ void pb_memmap_populate(const struct pb_variant *variant, void *base,
 		variant->init_tails(head + variant->struct_page_bytes, head,
 				    folios[i].order, written(&folios[i]) - 1);
 	}
+	PB_STREAM_END();
 }
 
 void pb_memmap_encode(const struct pb_variant *variant, void *base,
@@ -102,6 +103,7 @@ void pb_memmap_tails(const struct pb_variant *variant, void *tails,
 		variant->init_tails(tails, head, order, n);
 	else
 		variant->encode_tails(tails, head, order, n);
+	PB_STREAM_END();
 }
 
 void pb_memmap_flush(const void *base, size_t bytes)

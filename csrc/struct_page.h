@@ -16,9 +16,11 @@ static __always_inline void set_compound_head(struct page *tail,
 {
 	PB_CAT(PB_SET_, PB_ENCODING)(tail, head, order);
 }
-#define PB_WORDS PB_CAT(PB_WORDS_, PB_ENCODING)
+#define PB_WORDS	  PB_CAT(PB_WORDS_, PB_ENCODING)
+#define PB_STORE(p, word) PB_STREAM(p, word)
 #else
-#define PB_WORDS ""
+#define PB_WORDS	  ""
+#define PB_STORE(p, word) (*(p) = (word))
 #endif
 
 /* A kernel tree's may take other arguments. */
@@ -40,25 +42,22 @@ static __always_inline void set_compound_head(struct page *tail,
 	} while (0)
 
 /*
- * Each word of a page once: an image of it, made in registers, is copied; past
- * the caches where nothing more is written to the page.
+ * Each word of a page once: an image of it is copied.  Ours go past the caches,
+ * as nothing more is written to the page; a kernel tree's has to be made in
+ * registers, lest the compiler protect a stack.
  */
 struct pb_image {
 	unsigned long word[sizeof(struct page) / sizeof(unsigned long)];
 };
 
-static __always_inline void pb_store_image(void *page, struct pb_image image,
-					   bool stream)
+static __always_inline void pb_store_image(void *page, struct pb_image image)
 {
 	unsigned long *word = page;
 	unsigned int i;
 
 #pragma GCC unroll 16
 	for (i = 0; i < sizeof(image) / sizeof(*word); i++)
-		if (stream)
-			PB_STREAM(&word[i], image.word[i]);
-		else
-			word[i] = image.word[i];
+		PB_STORE(&word[i], image.word[i]);
 }
 
 /* Every field that a probe reads or writes; the rest of the page is zero. */
@@ -73,24 +72,30 @@ static void pb_init_head(void *head, uint32_t order)
 	PB_SET(image, unsigned long, private, order);
 	/* An empty lru: what stands there in a head is even. */
 	image.word[1] = (unsigned long)head + 8;
-	pb_store_image(head, image, true);
+	pb_store_image(head, image);
+}
+
+static __always_inline struct pb_image pb_tail_image(void)
+{
+	struct pb_image image = { 0 };
+
+	PB_SET(image, int, _mapcount, -1);
+	return image;
 }
 
 static void pb_init_tails(void *tails, const void *head, uint32_t order,
 			  size_t n)
 {
-	struct pb_image image = { 0 };
-
-	PB_SET(image, int, _mapcount, -1);
 #ifdef PB_ENCODING
 	/* Ours write the same word wherever the tail stands. */
+	struct pb_image image = pb_tail_image();
+
 	pb_set_compound_head((struct page *)&image, (struct page *)head, order);
 	for (struct page *page = tails; n--; page++)
-		pb_store_image(page, image, true);
-	PB_STREAM_END();
+		pb_store_image(page, image);
 #else
 	for (struct page *page = tails; n--; page++) {
-		pb_store_image(page, image, false);
+		pb_store_image(page, pb_tail_image());
 		pb_set_compound_head(page, (struct page *)head, order);
 	}
 #endif
