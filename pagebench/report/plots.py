@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import tempfile
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import cycle
+from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -286,12 +289,30 @@ def save(figures: Mapping[str, Figure], directory: Path, stem: str) -> list[Path
     The same summary gives the same bytes.  A file appears whole or not at all.  Raises ``OSError``.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with _look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial:
-        for name, fig in figures.items():
-            for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
-                path = directory / f"{stem}-{re.sub('[^a-zA-Z0-9_.+-]', '_', name)}.{suffix}"
-                fig.savefig(Path(partial, path.name), format=suffix, dpi=DPI, metadata=metadata)
-                paths.append(Path(partial, path.name).replace(path))
+    stems = {name: f"{stem}-{re.sub('[^a-zA-Z0-9_.+-]', '_', name)}" for name in figures}
+    cpus = min(len(figures), len(os.sched_getaffinity(0)))
+    # Figures hold functions and cannot be sent: a child has them from its parent.
+    children = ProcessPoolExecutor(cpus, get_context("fork"), _inherited.update, (figures,))
+    with _look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial, children:
+        written = children.map(_write, figures, [Path(partial, name) for name in stems.values()])
+        paths = [path for of_figure in list(written) for path in of_figure]
+        for fig in figures.values():
             fig.clear()
+        return [path.replace(directory / path.name) for path in paths]
+
+
+_inherited: dict[str, Figure] = {}
+
+
+def _write(name: str, stem: Path) -> list[Path]:
+    """A figure's files, laid out once."""
+    fig, paths = _inherited[name], []
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    for axes in fig.axes:  # the solver's last bits differ from run to run
+        axes.set_position(tuple(np.round(axes.get_position().bounds, 6)))
+    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        fig.savefig(path, format=suffix, dpi=DPI, metadata=metadata)
+        paths.append(path)
     return paths
