@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,12 @@ class GroupSamples:
     def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
         return statistics.cluster_interval(values, self.seed)
 
+    @cached_property
+    def _quantiles(self) -> tuple[statistics.Floats, statistics.Floats, statistics.Floats]:
+        """Over the rounds of each process and cell: the low quantile and the median of ns, that of cycles."""
+        low, median = statistics.quantiles(self.ns, statistics.LOW_QUANTILE, 0.5)
+        return low, median, statistics.quantiles(self.cycles, 0.5)[0]
+
     def compare(self, cell: int, against: int) -> Comparison:
         """Differences and ratios within the round, trimmed within the process.
 
@@ -55,15 +61,15 @@ class GroupSamples:
         which they did are left out.
         """
         comparable = self.at_core_clock | ~differing_clocks(self.ghz[:, cell], self.ghz[:, against])
-        ns, cycles = (np.where(comparable[:, None], values, np.nan) for values in (self.ns, self.cycles))
-        difference = statistics.trimmed_mean(ns[:, cell] - ns[:, against])
+        ns, cycles = (values[:, [cell, against]] for values in (self.ns, self.cycles))
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = ns[:, cell] / ns[:, against]
+            kinds = np.stack([ns[:, 0] - ns[:, 1], cycles[:, 0] - cycles[:, 1], ns[:, 0] / ns[:, 1]])
+        of_ns, of_cycles, ratio = statistics.trimmed_mean(np.where(comparable, kinds, np.nan))
         return Comparison(
-            self._over_processes(difference),
-            self._over_processes(statistics.trimmed_mean(cycles[:, cell] - cycles[:, against])),
-            self._over_processes(statistics.trimmed_mean(ratio)),
-            statistics.t_test_p(difference),
+            self._over_processes(of_ns),
+            self._over_processes(of_cycles),
+            self._over_processes(ratio),
+            statistics.t_test_p(of_ns),
         )
 
     def take_turns(self, cell: int, against: int) -> bool:
@@ -79,11 +85,9 @@ class GroupSamples:
         """What is said of a cell before it is judged."""
         cell = self.group.cells[position]
         layout, variant = cell.contender.layout, cell.contender.variant
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a process without a valid round
-            median = self._over_processes(np.nanmedian(self.ns[:, position], axis=-1))
-            low = np.nanmedian(np.nanquantile(self.ns[:, position], statistics.LOW_QUANTILE, axis=-1))
-            cycles = np.nanmedian(np.nanmedian(self.cycles[:, position], axis=-1))
+        low_ns, median_ns, median_cycles = (of_kind[:, position] for of_kind in self._quantiles)
+        median = self._over_processes(median_ns)
+        low, cycles = statistics.median(low_ns), statistics.median(median_cycles)
         return Row(
             contender=str(cell.contender),
             variant=variant,
@@ -99,8 +103,8 @@ class GroupSamples:
             processes=len(self.lines),
             counts=self._counts(position),
             rounds_dropped=number(float(np.mean(~self.valid))),
-            ns=Times(number(median.estimate), number(float(low)), (number(median.low), number(median.high))),
-            cycles=Cycles(number(float(cycles))),
+            ns=Times(number(median.estimate), number(low), (number(median.low), number(median.high))),
+            cycles=Cycles(number(cycles)),
             ratio=estimate_of(comparison.ratio),
             difference=Difference(estimate_of(comparison.ns), estimate_of(comparison.cycles)),
         )

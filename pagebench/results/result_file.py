@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Plan
 from pagebench.results.lines import KIND, SCHEMA, Header, Sampling, check_fits, check_printable
+from pagebench.results.statistics import median
 
 # Where the clock changed by more than this around a sample, it is not valid.
 SAME_CLOCK = 0.01
@@ -44,7 +46,7 @@ class Samples:
         return self.sampling.process, self.sampling.group
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """A result file as read: header and finished samplings."""
 
@@ -59,10 +61,10 @@ class Run:
         """What was to be measured."""
         return self.header.plan
 
-    @property
+    @cached_property
     def core_ghz(self) -> npt.NDArray[np.float64]:
         """The median core clock of each sampling."""
-        return np.array([np.median(samples.ghz) for samples in self.samples])
+        return np.array([median(samples.ghz) for samples in self.samples])
 
     @property
     def done(self) -> set[tuple[int, int]]:

@@ -59,16 +59,36 @@ def trimmed_mean(values: Floats, trim: float = TRIM) -> Floats:
         return np.asarray(np.sum(ordered, axis=-1, where=central) / (count - 2 * cut), np.float64)
 
 
+def quantiles(values: Floats, *levels: float) -> list[Floats]:
+    """Quantiles over the last axis, each between the two nearest values; NaNs are left out.
+
+    As numpy's nanquantile(), which takes a row at a time.
+    """
+    ordered = np.sort(values, axis=-1)  # NaNs last
+    last = np.maximum(np.count_nonzero(~np.isnan(values), axis=-1) - 1, 0)
+    found = []
+    for level in levels:
+        at = level * last
+        below = np.floor(at).astype(np.int64)
+        low, high = (
+            np.take_along_axis(ordered, index[..., None], axis=-1)[..., 0]
+            for index in (below, np.minimum(below + 1, last))
+        )
+        found.append(low + (at - below) * (high - low))
+    return found
+
+
 @cache
-def _resampled_medians(count: int, seed: int) -> npt.NDArray[np.int64]:
-    """(2, RESAMPLES): ranks of the two middle values of each resample.
+def _resampled_medians(count: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(2, distinct): ranks of a resample's two middle values; and how many of RESAMPLES have these.
 
     A resample's median depends on its ranks alone, so that one drawing serves
     every estimate over as many processes.
     """
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
     drawn.sort(axis=1)
-    return np.stack([drawn[:, (count - 1) // 2], drawn[:, count // 2]])
+    middle = np.stack([drawn[:, (count - 1) // 2], drawn[:, count // 2]])
+    return np.unique(middle, axis=1, return_counts=True)
 
 
 def cluster_interval(per_process: Floats, seed: int) -> Interval:
@@ -87,11 +107,26 @@ def cluster_interval(per_process: Floats, seed: int) -> Interval:
         mean = float(known.mean())
         half = student_t_quantile(len(known) - 1) * float(known.std(ddof=1)) / math.sqrt(len(known))
         return Interval(mean, mean - half, mean + half)
-    estimate = float(np.median(known))
-    medians = known[_resampled_medians(len(known), seed)].mean(axis=0)
+    (lower, upper), times = _resampled_medians(len(known), seed)
+    medians = (known[lower] + known[upper]) / 2
+    order = np.argsort(medians)
+    resampled = np.repeat(medians[order], times[order])
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians, [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high))
+    return Interval(_between(known, 0.5), _between(resampled, tail), _between(resampled, 1 - tail))
+
+
+def median(per_process: Floats) -> float:
+    """The median of what is known; NaN of nothing."""
+    known = np.sort(per_process[~np.isnan(per_process)])
+    return _between(known, 0.5) if len(known) else math.nan
+
+
+def _between(ordered: Floats, level: float) -> float:
+    """A quantile of an array in order: see quantiles()."""
+    below, share = divmod(level * (len(ordered) - 1), 1)
+    at = int(below)
+    low, high = float(ordered[at]), float(ordered[min(at + 1, len(ordered) - 1)])
+    return low + share * (high - low)
 
 
 def student_t_p(t: float, df: int) -> float:
