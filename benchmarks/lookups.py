@@ -90,7 +90,7 @@ class Rounds:
         trials["offsets"] = self.windows.addresses(self.windows.take(np.full(TRIALS, TRIAL_LOOKUPS)))
         core.run_samples(self.clock, trials)
         ns = float(trials["ticks"].min()) / self.clock.ticks_per_ns / TRIAL_LOOKUPS
-        return max(1, int(sampling.BATCH_NS / max(ns, 1e-3)))
+        return max(1, int(sampling.BATCH_NS["l1"] / max(ns, 1e-3)))
 
     def run(self, first: int, end: int) -> None:
         """Time these rounds."""

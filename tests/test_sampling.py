@@ -298,7 +298,7 @@ def test_re_encoding_takes_its_share_of_the_time_at_most_but_for_a_whole_design(
     place: Place, clock: core.Clock
 ) -> None:
     sampler = sampler_of(place(shared_group()), clock, rounds=50)
-    round_ns = len(sampler.loops) * sampling.BATCH_NS * (1 + sampling.WARM_UP)
+    round_ns = len(sampler.loops) * sampler.batch_ns * (1 + sampling.WARM_UP)
     for encode_ns in (0, 1e3, 1e5, 2e5, 1e12):
         rounds = sampler._rounds_per_block(encode_ns)
         whole = math.ceil(50 / williams_rows(len(sampler.segments)))

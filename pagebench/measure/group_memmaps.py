@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from pagebench import core, names
 from pagebench.core import Closing
 from pagebench.host import resources
+from pagebench.measure.spare_cpu import SpareCpu
 from pagebench.memmap import memmaps, models
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.memmaps import MappedMemmap, Memmap, PlainMemmap
@@ -48,10 +50,14 @@ class GroupMemmaps(Closing):
         regions: Regions,
         rng: np.random.Generator,
         memory_model: str | None = None,
+        spare: SpareCpu | None = None,
     ) -> None:
         self.folio_map = folio_map
+        self.spare = spare or SpareCpu()
         self.shared = group.shared
         self._encoded: dict[int, int] = {}
+        # Bases of memmaps whose every page was looked up since they left the caches.
+        self.settled: set[int] = set()
         self._stack = ExitStack()
         self._memmaps: dict[places.Place, Memmap] = {}
         # Under which place the region that was drawn for a place was reserved.
@@ -99,11 +105,16 @@ class GroupMemmaps(Closing):
     def flush(self) -> None:
         """Have every memmap out of the caches: what was verified last, or twice, is as cold as the others."""
         for base in self._by_base:
-            core.flush(base, self._bytes)
+            self.spare.share(partial(self._flush, base), self._bytes)
+        self.settled.clear()
+
+    def _flush(self, base: int, part: slice) -> None:
+        core.flush(base + part.start, part.stop - part.start)
 
     def forget(self) -> None:
         """Have every memmap written whole before it is used again."""
         self._encoded.clear()
+        self.settled.clear()
 
     def encode(self, loops: Iterable[CellLoop]) -> list[CellLoop]:
         """Bring these cells' encodings into their memmaps: whole pages at first.

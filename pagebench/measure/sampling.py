@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,16 @@ from pagebench.measure.schedule import (
 from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
+from pagebench.names import Level
 from pagebench.plan import groups
 
 Ints = npt.NDArray[np.int64]
 
-# Long enough for the clock, short enough to fit between timer ticks.
-BATCH_NS = 40_000
+# Long enough for the clock, short enough to fit between timer ticks.  In DRAM 40 us are 300 lookups, whose
+# scatter was a good part of what differed between processes.
+BATCH_NS: Mapping[Level, int] = {"l1": 40_000, "l2": 40_000, "l3": 40_000, "dram": 80_000}
+# Rounds that are not kept need no more.
+BURN_IN_BATCH_NS = 40_000
 # Equal batches of a clock that moves in steps tie; vary them by this share.
 DITHER = 0.06
 # Shares of a batch: at least, and at most where a pass over the lines is more.
@@ -73,6 +77,7 @@ class GroupSampler:
         crowded: bool = True,
     ) -> None:
         self.group = group
+        self.batch_ns = BATCH_NS[group.level]
         self.loops = loops
         self.memmaps = memmaps
         self.windows = windows
@@ -94,8 +99,6 @@ class GroupSampler:
         Returns these fields of a :class:`pagebench.results.lines.Sampling`.  Raises PagebenchError for a
         wrong result.
         """
-        if self.crowded:
-            self.memmaps.flush()
         lookups, encode_ns = self._calibrate()
         burn_in_rounds, steady = self._burn_in(lookups) if self.crowded else (0, True)
         started = time.perf_counter_ns()
@@ -134,14 +137,16 @@ class GroupSampler:
         }
 
     def _calibrate(self) -> tuple[float, float]:
-        """Lookups for a batch of BATCH_NS, by the cells' mean; ns to re-encode."""
+        """Lookups for a batch, by the cells' mean; ns to re-encode."""
         trial = TRIAL_LOOKUPS[self.group.level]
         if self.loops[0].variant.probes[self.group.probe].writes_tails:  # a lookup of which is a whole folio
             trial = max(1, trial >> self.group.order)
         per_lookup = []
         for segment in self.segments:
             self._bring_in(segment)
-            self._settle(self._readers(segment), SETTLE_TURNS)
+            unsettled = [loop for loop in self._readers(segment) if loop.base not in self.memmaps.settled]
+            self._settle(unsettled, SETTLE_TURNS)
+            self.memmaps.settled.update(loop.base for loop in unsettled)
             for p in (self.loops[c] for c in segment if c in self.reading):
                 samples = np.zeros(TRIALS, core.SAMPLE_DTYPE)
                 samples["run"], samples["base"] = p.runs[0], p.base
@@ -151,7 +156,7 @@ class GroupSampler:
                 per_lookup.append(samples["ticks"].min() / self.clock.ticks_per_ns / trial)
         # Once more: the first time found everything cold.
         encode_ns = sum(self._bring_in(segment) for segment in self.segments)
-        return BATCH_NS / max(float(np.mean(per_lookup)), 1e-3), encode_ns
+        return self.batch_ns / max(float(np.mean(per_lookup)), 1e-3), encode_ns
 
     def _bring_in(self, segment: Sequence[int]) -> int:
         """The segment's encodings into their memmaps, settled; the ns it took."""
@@ -160,8 +165,8 @@ class GroupSampler:
         reading = [self.loops[c] for c in segment if c in self.reading]
         written = {loop.base for loop in self.memmaps.encode(reading)}
         readers = self._readers(segment)
-        # The segment before has had the caches to itself as well.
-        turns = self.crowded and len(self.segments) > 1
+        # Another segment's cells have had the caches to themselves.
+        turns = self.crowded and sum(map(bool, map(self._readers, self.segments))) > 1
         self._settle([loop for loop in readers if turns or loop.base in written])
         return time.perf_counter_ns() - before
 
@@ -174,6 +179,7 @@ class GroupSampler:
 
         Memmaps start with cold page tables, and with lines younger or older than they will be.
         """
+        lookups *= BURN_IN_BATCH_NS / self.batch_ns
         lengths = np.full(BURN_IN_ROUNDS, max(1, int(lookups)), np.int64)
         before = None
         for step in range(1, BURN_IN_STEPS + 1):
@@ -216,7 +222,7 @@ class GroupSampler:
 
     def _rounds_per_block(self, encode_ns: float) -> int:
         """Enough that re-encoding keeps to its share of the time, but no more than leave a whole design."""
-        round_ns = len(self.loops) * BATCH_NS * (1 + WARM_UP)
+        round_ns = len(self.loops) * self.batch_ns * (1 + WARM_UP)
         whole = math.ceil(self.rounds / williams_rows(len(self.segments)))
         return min(whole, max(1, math.ceil(encode_ns / (ENCODING_SHARE * round_ns))))
 

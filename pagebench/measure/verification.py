@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,24 +39,32 @@ def verify(
             lookup = loop.variant.probes["lookup"].run
             if probe.writes_tails:
                 _scrub(folio_map, loop)
-                _look_up(folio_map, loop, group, run, group.probe, folio_map.pfns)
-                _look_up(folio_map, loop, group, lookup, "lookup", every)
+                _look_up(memmaps, loop, group, run, group.probe, folio_map.pfns)
+                _look_up(memmaps, loop, group, lookup, "lookup", every)
                 continue
             if group.probe not in ("lookup", "chain"):
-                _look_up(folio_map, loop, group, lookup, "lookup", every)
+                _look_up(memmaps, loop, group, lookup, "lookup", every)
             before = _counts(folio_map, loop) if probe.uses_head or probe.writes_counts else None
-            _look_up(folio_map, loop, group, run, group.probe, every)
+            _look_up(memmaps, loop, group, run, group.probe, every)
             if before is not None:
                 _check_counts(folio_map, loop, group, probe, before, _counts(folio_map, loop))
 
 
 def _look_up(
-    folio_map: FolioMap, loop: CellLoop, group: groups.Group, run: int, probe: str, pfns: Ints
+    memmaps: GroupMemmaps, loop: CellLoop, group: groups.Group, run: int, probe: str, pfns: Ints
 ) -> None:
+    folio_map = memmaps.folio_map
     every = pfns is folio_map.page_pfns
     offsets = folio_map.page_offsets if every else folio_map.offsets_of(pfns)
-    verified = core.verify(run, loop.base, offsets, _expected_offsets(folio_map, loop, probe, pfns))
-    if verified.wrong:
+    heads = _expected_offsets(folio_map, loop, probe, pfns)
+
+    def look_up(part: slice) -> core.Verification:
+        found = core.verify(run, loop.base, offsets[part], heads[part])
+        return dataclasses.replace(found, first=part.start + found.first)
+
+    wrong = [found for found in memmaps.spare.share(look_up, len(pfns)) if found.wrong]
+    if wrong:
+        verified = dataclasses.replace(wrong[0], wrong=sum(found.wrong for found in wrong))
         raise wrong_head(str(loop.cell.contender), group.title, folio_map, pfns, verified)
 
 

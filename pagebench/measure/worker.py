@@ -6,6 +6,7 @@ finished group to standard output.  Nothing of a group survives but that line.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from pagebench.host import machine, resources
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
 from pagebench.measure.job import Failure, Job
 from pagebench.measure.sampling import WINDOW_LOOKUPS, GroupSampler
-from pagebench.measure.schedule import segments
+from pagebench.measure.spare_cpu import SpareCpu
 from pagebench.measure.verification import verify
 from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
@@ -51,6 +52,7 @@ class Worker:
     ) -> None:
         self.plan = the_plan
         self.process = process
+        self.spare = stack.enter_context(SpareCpu(os.sched_getaffinity(0) - {the_plan.cpu}))
         core.pin(the_plan.cpu)
         self.clock = core.Clock(SPIN_NS)
         self.counters: counters.Counters | None = None
@@ -128,9 +130,8 @@ class Worker:
             if self._memmaps is not None:
                 self._memmaps[1].close()
             folio_map = places.folio_map(self.plan, group)
-            made = GroupMemmaps(
-                group, folio_map, self.regions, self.rng("frames", *key), self.plan.memory_model
-            )
+            rng = self.rng("frames", *key)
+            made = GroupMemmaps(group, folio_map, self.regions, rng, self.plan.memory_model, self.spare)
             self._stack.enter_context(made)
             self._memmaps = key, made
         return self._memmaps[1]
@@ -145,14 +146,44 @@ class Worker:
             self._windows = key, Windows(folio_map, pfns, rng)
         return self._windows[1]
 
-    def sample_group(self, index: int) -> Sampling:
-        """Populate, verify, calibrate and sample one group; its result line."""
+    def sample(self, batch: Sequence[int]) -> Iterator[Sampling]:
+        """Populate, verify, calibrate and sample groups on the same memmaps; the result line of each.
+
+        All are verified before one is sampled: what was is out of the caches, and memmaps settle once.
+        """
         started, steal = time.perf_counter_ns(), machine.steal_ticks(self.plan.cpu)
-        group = self.plan.groups[index]
-        rng = self.rng("group", index)
+        samplers = [self._sampler(index) for index in batch]
+        for sampler in samplers:
+            of_segments = [[sampler.loops[c] for c in segment] for segment in sampler.segments]
+            verify(sampler.memmaps, sampler.group, of_segments, sampler.rng)
+        if samplers[0].crowded:
+            samplers[0].memmaps.flush()
+        for index, sampler in zip(batch, samplers, strict=True):
+            group, probe = sampler.group, self._probe(index)
+            touched = {
+                place.layout: sampler.windows.touched_bytes(probe.uses_head, place.layout)
+                for place in places.places_of(group)
+            }
+            backing = self._backing(group, sampler.memmaps)
+            sampled = sampler.run()
+            if dirties(probe):
+                sampler.memmaps.forget()
+            ended, steal_by_now = time.perf_counter_ns(), machine.steal_ticks(self.plan.cpu)
+            yield Sampling(
+                process=self.process,
+                group=index,
+                ticks_per_ns=self.clock.ticks_per_ns,
+                touched_bytes=touched,
+                backing=backing,
+                steal_ticks=steal_by_now - steal,
+                set_up_ns=ended - started - sampled["sampling_ns"],
+                **sampled,
+            )
+            started, steal = ended, steal_by_now
+
+    def _sampler(self, index: int) -> GroupSampler:
+        group, rng = self.plan.groups[index], self.rng("group", index)
         memmaps = self.memmaps(group)
-        windows = self.windows(group, memmaps.folio_map)
-        probe = self.variants[names.IDENTITY].probes[group.probe]
         loops = [
             CellLoop(
                 cell,
@@ -162,31 +193,30 @@ class Worker:
             )
             for cell in group.cells
         ]
-        verify(memmaps, group, [[loops[c] for c in segment] for segment in segments(group)], rng)
-        touched = {
-            place.layout: windows.touched_bytes(probe.uses_head, place.layout)
-            for place in places.places_of(group)
-        }
-        backing = self._backing(group, memmaps)
         # A memmap of a quarter of L2 is in it again after one pass, whoever had the caches before.
         crowded = places.memmap_bytes(self.plan, group) > self.plan.levels.l2_bytes // 4
-        sampler = GroupSampler(
+        windows = self.windows(group, memmaps.folio_map)
+        return GroupSampler(
             group, loops, memmaps, windows, self.clock, self.counters, self.plan.rounds, rng, crowded
         )
-        sampled = sampler.run()
-        if probe.adds_refs or probe.adds_maps or probe.writes_tails:
-            # Counts moved, under identity even those of tails; and it wrote words that are no contender's.
-            memmaps.forget()
-        return Sampling(
-            process=self.process,
-            group=index,
-            ticks_per_ns=self.clock.ticks_per_ns,
-            touched_bytes=touched,
-            backing=backing,
-            steal_ticks=machine.steal_ticks(self.plan.cpu) - steal,
-            set_up_ns=time.perf_counter_ns() - started - sampled["sampling_ns"],
-            **sampled,
-        )
+
+    def _probe(self, index: int) -> core.Probe:
+        """What a group's probe does, whoever's it is."""
+        return self.variants[names.IDENTITY].probes[self.plan.groups[index].probe]
+
+    def batches(self, wanted: Sequence[int]) -> list[list[int]]:
+        """The wanted groups in a drawn order, those that are verified together in one batch."""
+        batches: list[list[int]] = []
+        last = None
+        for index in group_order(self.plan.groups, wanted, self.rng("order")):
+            group = self.plan.groups[index]
+            key = (*memmap_key(group), group.pattern, *places.places_of(group))
+            alone = dirties(self._probe(index))
+            if key != last or alone:
+                batches.append([])
+            batches[-1].append(index)
+            last = None if alone else key
+        return batches
 
     def _backing(self, group: groups.Group, memmaps: GroupMemmaps) -> dict[str, dict[str, int]]:
         """Bytes by backing obtained, under each backing that was asked for."""
@@ -202,6 +232,14 @@ class Worker:
             for name, size in obtained.items():
                 counts[name] = counts.get(name, 0) + size
         return by_backing
+
+
+def dirties(probe: core.Probe) -> bool:
+    """Whether a memmap has to be written anew behind a probe.
+
+    Counts move, under identity even those of tails; and prep writes words that are no contender's.
+    """
+    return bool(probe.adds_refs or probe.adds_maps or probe.writes_tails)
 
 
 def memmap_key(group: groups.Group) -> tuple[Any, ...]:
@@ -220,8 +258,8 @@ def run_job(job: Job) -> Iterator[Sampling]:
     """Sample the groups of a job, each as it is finished."""
     with ExitStack() as stack:
         worker = Worker(job.plan, job.process, job.movable, stack)
-        for index in group_order(job.plan.groups, job.groups, worker.rng("order")):
-            yield worker.sample_group(index)
+        for batch in worker.batches(job.groups):
+            yield from worker.sample(batch)
 
 
 def say(line: Sampling | Failure) -> None:
