@@ -86,6 +86,8 @@ class FolioMap:
     def page_pfns(self) -> npt.NDArray[np.int64]:
         """Every page of every folio, ascending."""
         sizes = 1 << self.orders
+        if sizes.sum() == self.bytes // self.struct_page_bytes:  # from pfn 0, without holes
+            return np.arange(sizes.sum())
         starts = np.cumsum(sizes) - sizes
         return np.asarray(np.arange(int(sizes.sum())) + np.repeat(self.pfns - starts, sizes), np.int64)
 

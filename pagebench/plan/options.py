@@ -20,9 +20,9 @@ from pagebench.plan.presets import (
 from pagebench.units import KIB, MIB, parse_size
 from pagebench.variants import loaded
 
-DEFAULT_ROUNDS = 63
-DEFAULT_PROCESSES = 24
-QUICK_PROCESSES = 20
+DEFAULT_ROUNDS = 42
+DEFAULT_PROCESSES = 14
+QUICK_PROCESSES = 14
 DEFAULT_MARGIN_CYCLES = 0.25
 
 

@@ -34,10 +34,9 @@ class GroupSamples:
     a round met: cycles are what is compared there, and ns another unit of them.
     """
 
-    def __init__(self, group: Group, processes: Sequence[Samples], seed: int, core_ghz: float) -> None:
+    def __init__(self, group: Group, processes: Sequence[Samples], core_ghz: float) -> None:
         self.group = group
         self.lines = [samples.sampling for samples in processes]
-        self.seed = seed
         self.valid = np.stack([samples.valid for samples in processes])
         measured_ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
         self.ghz = np.stack([samples.ghz for samples in processes])
@@ -46,7 +45,7 @@ class GroupSamples:
         self.ns = self.cycles / core_ghz if self.at_core_clock else measured_ns
 
     def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
-        return statistics.cluster_interval(values, self.seed)
+        return statistics.median_interval(values)
 
     @cached_property
     def _quantiles(self) -> tuple[statistics.Floats, statistics.Floats, statistics.Floats]:
@@ -146,6 +145,6 @@ def by_group(run: Run) -> dict[int, GroupSamples]:
         by_group.setdefault(samples.sampling.group, []).append(samples)
     core_ghz = float(np.median(run.core_ghz))
     return {
-        index: GroupSamples(run.plan.groups[index], processes, run.plan.seed, core_ghz)
+        index: GroupSamples(run.plan.groups[index], processes, core_ghz)
         for index, processes in sorted(by_group.items())
     }
