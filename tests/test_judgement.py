@@ -13,9 +13,10 @@ from planted_differences import NAMES, cell_of, plan_with, planted
 from summaries import Floats
 
 from pagebench.plan.groups import Cell, Group
+from pagebench.report import text
 from pagebench.results import judgement, result_file
 from pagebench.results.summary import Difference, Estimate, Inconclusive, Row, Significant, Span
-from pagebench.units import KIB
+from pagebench.units import KIB, MIB, format_size
 
 
 def noisy_at(order: int, aa: float) -> summaries.Model:
@@ -142,3 +143,29 @@ def test_other_backings_beside_it_do_not_hide_that_2m_pages_were_not_obtained(tm
         path = summaries.write(tmp_path / f"{obtained}.jsonl", [summaries.header_of(plan), *lines])
         warnings = summaries.as_json(result_file.read(path))["warnings"]
         assert any("2m pages were asked for" in warning for warning in warnings) is warned
+
+
+@pytest.mark.parametrize(
+    "l3_at_end, changed", [(8 * MIB, ()), (3 * MIB, (4 * MIB,)), (64 * MIB, (16 * MIB,))]
+)
+def test_a_level_that_changed_during_the_run_is_said_at_its_cells(
+    tmp_path: Path, l3_at_end: int, changed: tuple[int, ...]
+) -> None:
+    sizes = (16 * KIB, 4 * MIB, 16 * MIB)
+    plan = plan_with(*(summaries.group_of(NAMES, footprint=size) for size in sizes), processes=6)
+    assert [group.level for group in plan.groups] == ["l1", "l3", "dram"]
+    lines = [
+        summaries.sampling_of(plan, process, index, planted) for process in range(6) for index in range(3)
+    ]
+    again = {"l3_measured_bytes": l3_at_end, "latency_ns": [[MIB, 9.0], [64 * MIB, 90.0]]}
+    told = [{"kind": "recalibration", "calibration": again}]
+    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines, *told])
+    summary = summaries.as_json(result_file.read(path))
+    assert summary["recalibration"] == again
+    cells = [cell for cell in summary["cells"] if cell["level_at_end"] != cell["level"]]
+    assert {cell["footprint_bytes"] for cell in cells} == set(changed)
+    said = [warning for warning in summary["warnings"] if "of no one cache level" in warning]
+    assert len(said) == len(changed)
+    assert all(format_size(size) in said[0] for size in changed)
+    marked = [line for line in text.render(summaries.typed(summary)).splitlines() if line[7:8] == "!"]
+    assert len(marked) == len(changed)

@@ -115,6 +115,7 @@ def summary_of(
                         ends = {"estimate": estimate, "low": estimate - half, "high": estimate + half}
                         cell = cell_of(name, order, footprint, pattern, probe) | {
                             "level": level,
+                            "level_at_end": level,
                             "ns": {
                                 "median": median,
                                 "low_quantile": median - noise,

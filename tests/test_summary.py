@@ -114,7 +114,7 @@ CONTRACT = {
     "verdict",
     "smallest_resolvable_ns",
 }
-MORE = {"level", "processes", "counts", "rounds_dropped", "mark"}
+MORE = {"level", "level_at_end", "processes", "counts", "rounds_dropped", "mark"}
 
 
 def test_the_json_has_the_keys_of_the_contract() -> None:

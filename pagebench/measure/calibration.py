@@ -7,78 +7,97 @@ a virtual machine neither its size nor its neighbours are known.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from pagebench import core
+from pagebench.host import resources
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern, draw
+from pagebench.plan.groups import Levels
 from pagebench.results.lines import Calibration
 from pagebench.units import MIB
 from pagebench.variants import registry
 
 # A chain of loads whose every lookup waits for its line.
 CHASE = "pointer-select"
-# Where a quarter of the lookups miss, the level is taken to be full.
-MISS_SHARE = 0.25
 LOOKUPS = 3000
 BATCHES = 7
 WARM_LOOKUPS = 200_000
-AT_MOST = 64 * MIB
+# Footprints double up to the first, and on to the second where the cache's end is not in sight by then.
+AT_MOST, FURTHEST = 64 * MIB, 512 * MIB
+# Memory takes longer than a cache by this factor at least; far outside, doubling adds less than this share.
+OUTSIDE, STILL_RISING = 1.4, 0.15
 
 
-def full_at(latencies: list[tuple[int, float]]) -> int:
+def full_at(latencies: Sequence[tuple[int, float]]) -> int:
     """The size of a cache, from the latency of random lookups by footprint.
 
-    The first footprint is taken to be inside the cache and the last far
-    outside.  With F bytes over a cache of C, a share 1 - C/F misses, so that
-    the latency of the first footprint that overflows tells C.
+    The first footprint is taken to be inside the cache.  With F bytes over a cache of C, a share 1 - C/F
+    misses: the C whose line through these shares is nearest to the latencies.  The last footprint, where
+    nothing was seen outside.
     """
-    inside, outside = latencies[0][1], latencies[-1][1]
-    fits = latencies[0][0]
-    for footprint, latency in latencies:
-        share = (latency - inside) / (outside - inside) if outside > inside else 0.0
-        if share > MISS_SHARE:
-            return max(fits, int(footprint * (1 - share)))
-        fits = footprint
-    return fits
+    footprints, ns = (np.array(column, np.float64) for column in zip(*latencies, strict=True))
+    if ns[-1] < OUTSIDE * ns[0]:
+        return int(footprints[-1])
+    sizes = np.geomspace(footprints[0], footprints[-1], 400, endpoint=False)
+    misses = np.maximum(0, 1 - sizes[:, None] / footprints)
+    misses -= misses.mean(axis=1, keepdims=True)
+    centred = ns - ns.mean()
+    # What is left of the scatter is least where misses and latencies go together most.
+    together = (misses @ centred) / np.sqrt((misses**2).sum(axis=1))
+    return int(sizes[np.argmax(together)])
 
 
-def measure_l3(cpu: int, l2_bytes: int, l3_reported: int) -> Calibration:
+def _end_is_in_sight(latencies: Sequence[tuple[int, float]]) -> bool:
+    if len(latencies) < 2:
+        return False
+    (_, inside), *_, (_, before), (_, last) = [latencies[0], *latencies]
+    return last >= OUTSIDE * inside and last <= (1 + STILL_RISING) * before
+
+
+def measure_l3(cpu: int, reported: Levels) -> Calibration:
     """How much L3 a worker on this CPU really gets.
 
-    Takes about a second and up to 64 MiB.  Raises OSError for memory.
+    Takes about a second and 64 MiB; where there is more L3 than that, some seconds and up to 512 MiB or a
+    quarter of what is free.  Raises OSError for memory.
     """
     allowed = os.sched_getaffinity(0)
     core.pin(cpu)
     try:
-        return _measure_l3(l2_bytes, l3_reported)
+        return _measure_l3(reported)
     finally:
         os.sched_setaffinity(0, allowed)
 
 
-def _measure_l3(l2_bytes: int, l3_reported: int) -> Calibration:
-    clock = core.Clock()
-    variant = registry.find(CHASE)
-    rng = np.random.default_rng(0)
-    largest = min(AT_MOST, 2 * max(l3_reported, 4 * l2_bytes))
+def _measure_l3(reported: Levels) -> Calibration:
+    clock, rng = core.Clock(), np.random.default_rng(0)
+    largest = 2 * max(reported.l3_bytes, 4 * reported.l2_bytes)
+    furthest = min(FURTHEST, largest, (resources.available_bytes() or FURTHEST) // 4)
     latencies: list[tuple[int, float]] = []
-    with core.Reservation(largest, 2 * MIB, "2m") as memory:
-        footprint = 2 * l2_bytes
-        while footprint <= largest:
-            folio_map = FolioMap.uniform(0, footprint)
-            # Written once, then looked up until the cache holds what it will.
-            core.populate(variant, memory.base, folio_map.folios)
-            warm = min(WARM_LOOKUPS, 4 * footprint // folio_map.struct_page_bytes)
-            lookups = warm + BATCHES * LOOKUPS
-            offsets = folio_map.offsets_of(draw(Pattern("random"), folio_map, footprint, lookups, rng))
-            samples = np.zeros(BATCHES, core.SAMPLE_DTYPE)
-            samples["run"], samples["base"] = variant.probes["chain"].run, memory.base
-            samples["offsets"] = offsets.ctypes.data + 4 * LOOKUPS * np.arange(BATCHES, dtype=np.uint64)
-            samples["lookups"] = LOOKUPS
-            samples["warm_up"][0] = warm
-            samples["offsets"][1:] += np.uint64(4 * warm)
-            core.run_samples(clock, samples)
-            latencies.append((footprint, float(np.median(samples["ticks"])) / clock.ticks_per_ns / LOOKUPS))
-            footprint *= 2
+    footprint = 2 * reported.l2_bytes
+    while footprint <= min(AT_MOST, largest) or (footprint <= furthest and not _end_is_in_sight(latencies)):
+        latencies.append((footprint, _latency_ns(clock, footprint, rng)))
+        footprint *= 2
     return Calibration(full_at(latencies), tuple(latencies))
+
+
+def _latency_ns(clock: core.Clock, footprint: int, rng: np.random.Generator) -> float:
+    """Of lookups of which each waits for the one before, all over a memmap."""
+    variant = registry.find(CHASE)
+    with core.Reservation(footprint, 2 * MIB, "2m") as memory:
+        folio_map = FolioMap.uniform(0, footprint)
+        # Written once, then looked up until the cache holds what it will.
+        core.populate(variant, memory.base, folio_map.folios)
+        warm = min(WARM_LOOKUPS, 4 * footprint // folio_map.struct_page_bytes)
+        lookups = warm + BATCHES * LOOKUPS
+        offsets = folio_map.offsets_of(draw(Pattern("random"), folio_map, footprint, lookups, rng))
+        samples = np.zeros(BATCHES, core.SAMPLE_DTYPE)
+        samples["run"], samples["base"] = variant.probes["chain"].run, memory.base
+        samples["offsets"] = offsets.ctypes.data + 4 * LOOKUPS * np.arange(BATCHES, dtype=np.uint64)
+        samples["lookups"] = LOOKUPS
+        samples["warm_up"][0] = warm
+        samples["offsets"][1:] += np.uint64(4 * warm)
+        core.run_samples(clock, samples)
+    return float(np.median(samples["ticks"])) / clock.ticks_per_ns / LOOKUPS

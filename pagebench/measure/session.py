@@ -6,6 +6,7 @@ import dataclasses
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +22,18 @@ from pagebench.measure.timed_code import movable_loops, timed_code
 from pagebench.plan import groups
 from pagebench.plan.building import build
 from pagebench.plan.options import Options
+from pagebench.plan.places import memory_bytes
 from pagebench.results import result_file
-from pagebench.results.lines import Clock, Compiler, Header, Tool
-from pagebench.units import KIB, MIB
+from pagebench.results.lines import Clock, Compiler, Header, Recalibration, Tool
+from pagebench.units import GIB, KIB, MIB, format_size
 from pagebench.variants import registry
 
 DIRECTORY = Path("pagebench-results")
 # Where a machine does not say what caches it has.
 ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
 INTERRUPTED = 130
+# So much memory is announced.
+WORTH_SAYING = GIB
 
 
 def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words: Sequence[str]) -> Path:
@@ -46,21 +50,17 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
     )
     _check_cpu(options.cpu)
     described = machine.describe(options.cpu)
-    caches = described.caches
-    l1, l2 = caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2
-    l3 = caches.l3_bytes or ASSUMED_L3
+    reported = _levels(described)
     available = resources.available_bytes()
     try:
         # A plan on what is reported first: what is wrong is said at once.
-        reported = groups.Levels(l1, l2, l3)
-        draft = build(options, reported, l3, available)
+        draft = build(options, reported, reported.l3_bytes, available)
         _check_timed(named, draft)
         measured = None
         if any(group.level in ("l3", "dram") for group in draft.groups):
-            measured = calibration.measure_l3(options.cpu, l2, l3)
-            draft = build(
-                options, dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes), l3, available
-            )
+            measured = calibration.measure_l3(options.cpu, reported)
+            levels = dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes)
+            draft = build(options, levels, reported.l3_bytes, available)
         clock = core.Clock(10_000_000)
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
@@ -87,6 +87,14 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
             path.unlink()  # nothing was measured
         raise
     return path
+
+
+def _levels(described: machine.Machine) -> groups.Levels:
+    """The caches as the machine reports them."""
+    caches = described.caches
+    return groups.Levels(
+        caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2, caches.l3_bytes or ASSUMED_L3
+    )
 
 
 def _check_timed(named: Sequence[str], plan: groups.Plan) -> None:
@@ -129,9 +137,15 @@ def resume(path: Path) -> Path:
 
 
 def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int]]) -> None:
+    needed = memory_bytes(header.plan)
+    if needed >= WORTH_SAYING:
+        print(f"pagebench: this run takes {format_size(needed)} of memory", file=sys.stderr)
     try:
         with progress_bar() as progress:
             runner.run(header.plan, writer, movable_loops(header.variants), done, progress)
+        if header.calibration is not None:
+            again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
+            writer.append(Recalibration(again))
     except KeyboardInterrupt:
         raise PagebenchError(
             f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "

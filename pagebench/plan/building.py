@@ -13,18 +13,12 @@ from pagebench.memmap import models
 from pagebench.memmap.folios import check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count
 from pagebench.memmap.patterns import Pattern
-from pagebench.names import MAX_FOLIO_ORDER, ORDERS, PAGE_SIZE
+from pagebench.names import MAX_FOLIO_ORDER, ORDERS
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
-from pagebench.plan.places import mapped_frames, memmap_bytes, places_of, region_sizes
+from pagebench.plan.places import mapped_frames, memmap_bytes, memory_bytes, reserved_memory_bytes
 from pagebench.plan.presets import Grid
-from pagebench.units import MIB
 from pagebench.variants import registry
-
-# What a worker takes beside its memmaps, roughly: a pattern's window and its
-# schedule, and for each page of the largest memmap pfn, head and offsets.
-WORKER_OVERHEAD_BYTES = 96 * MIB
-WORKER_BYTES_PER_PAGE = 64
 
 
 def _check_axes(grid: Grid) -> None:
@@ -171,17 +165,11 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         memory_model=options.memory_model,
         objects=tuple(one for one in options.objects if one.name in timed),
     )
-    largest = max(memmap_bytes(plan, group) for group in plan.groups)
-    check_reach(largest)
-    overhead = WORKER_OVERHEAD_BYTES + largest // plan.struct_page_bytes * WORKER_BYTES_PER_PAGE
+    check_reach(max(memmap_bytes(plan, group) for group in plan.groups))
     # Before anything is made that is as large.
-    check_fits(sum(region_sizes(plan).values()) + overhead, available_bytes)
-    mapped = [mapped_frames(plan, group) for group in plan.groups]
-    frames = max(frames for frames, _ in mapped) * PAGE_SIZE
-    if plan.memory_model is not None:
-        frames += max(memmap_bytes(plan, group) * len(places_of(group)) for group in plan.groups)
-    check_fits(sum(region_sizes(plan).values()) + frames + overhead, available_bytes)
-    check_map_count(max(mappings for _, mappings in mapped))
+    check_fits(reserved_memory_bytes(plan), available_bytes)
+    check_fits(memory_bytes(plan), available_bytes)
+    check_map_count(max(mapped_frames(plan, group)[1] for group in plan.groups))
     return plan
 
 

@@ -10,7 +10,14 @@ from pagebench.memmap import arrangement, models
 from pagebench.memmap.folios import FolioMap, reserved_bytes
 from pagebench.memmap.layouts import frame_map
 from pagebench.memmap.patterns import Pattern
+from pagebench.names import PAGE_SIZE
 from pagebench.plan.groups import Cell, Group, Plan
+from pagebench.units import MIB
+
+# What a worker takes beside its memmaps, roughly: a pattern's window and its
+# schedule, and for each page of the largest memmap pfn, head and offsets.
+WORKER_OVERHEAD_BYTES = 96 * MIB
+WORKER_BYTES_PER_PAGE = 64
 
 
 class Place(NamedTuple):
@@ -61,6 +68,21 @@ def region_sizes(plan: Plan) -> dict[Place, int]:
             if not names.BACKINGS[place.backing].by_frame and plan.memory_model is None:
                 sizes[place] = max(sizes.get(place, 0), reserved_bytes(needed, place.backing))
     return sizes
+
+
+def reserved_memory_bytes(plan: Plan) -> int:
+    """Bytes that a worker takes but for memmaps that are a group's own."""
+    largest = max(memmap_bytes(plan, group) for group in plan.groups)
+    overhead = WORKER_OVERHEAD_BYTES + largest // plan.struct_page_bytes * WORKER_BYTES_PER_PAGE
+    return sum(region_sizes(plan).values()) + overhead
+
+
+def memory_bytes(plan: Plan) -> int:
+    """Bytes that a worker takes at most."""
+    frames = max(mapped_frames(plan, group)[0] for group in plan.groups) * PAGE_SIZE
+    if plan.memory_model is not None:
+        frames += max(memmap_bytes(plan, group) * len(places_of(group)) for group in plan.groups)
+    return reserved_memory_bytes(plan) + frames
 
 
 def mapped_frames(plan: Plan, group: Group) -> tuple[int, int]:

@@ -144,7 +144,8 @@ def _series_table(rows: Sequence[SeriesRow], tree: bool) -> list[str]:
     for key in keys:
         mine = {r.question: r for r in rows if (r.probe, r.pattern, r.order, r.footprint_bytes) == key}
         cells = "".join(" " + _difference(mine.get(question)) for question in asked)
-        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {size_text(key[3]):>4}{cells}")
+        changed = _changed(mine.values())
+        lines.append(f"{key[0]:7} {key[1][:15]:15} {key[2]:4} {size_text(key[3]):>4}{changed}{cells[1:]}")
     return lines
 
 
@@ -213,8 +214,13 @@ def _table(
             fixed(mine[reference].ns.median if reference in mine else None, 6),
             *(_difference(mine.get(other)) for other in others),
         ]
-        lines.append(f"{order:2} {size_text(footprint):>4} " + " ".join(texts))
+        lines.append(f"{order:2} {size_text(footprint):>4}{_changed(at)}" + " ".join(texts))
     return lines
+
+
+def _changed(rows: Iterable[Row]) -> str:
+    """Behind a footprint whose cache level was another one when the run ended."""
+    return "!" if any(row.level_at_end != row.level for row in rows) else " "
 
 
 def _touched(cells: Sequence[Row], others: Sequence[str], first: bool) -> list[str]:

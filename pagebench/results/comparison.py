@@ -98,6 +98,7 @@ class GroupSamples:
             pattern=self.group.pattern,
             probe=self.group.probe,
             level=self.group.level,
+            level_at_end=run.levels_at_end.of(self.group.footprint_bytes),
             form=run.header.variants[variant].probes[self.group.probe].form,
             processes=len(self.lines),
             counts=self._counts(position),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from pagebench.names import LEVELS, VERDICTS
-from pagebench.plan.groups import Plan
 from pagebench.results import statistics
+from pagebench.results.result_file import Run
 from pagebench.results.summary import (
     Finished,
     Inconclusive,
@@ -22,6 +22,7 @@ from pagebench.results.summary import (
     Significant,
     Span,
 )
+from pagebench.units import format_size
 
 SIGNIFICANT = 0.05
 # Shares of the samples and of the time, and processes, at which a result is warned of.
@@ -55,7 +56,7 @@ def warnings(
     of_machine: Iterable[str],
     interference: Interference,
     finished: Finished,
-    plan: Plan,
+    run: Run,
     cells: Sequence[Row],
 ) -> list[str]:
     """What threatens this result, and what to do about it."""
@@ -65,18 +66,27 @@ def warnings(
             f"{interference.context_switches} batches met a context switch: end other work on this machine, "
             "then run again"
         )
-    inside, between = interference.clock_dropped_share or 0, interference.clock_changed_share or 0
-    if max(inside, between) > DROPPED_SHARE:
+    changes = [
+        (interference.clock_dropped_share or 0, "inside {:.2g} % of the samples"),
+        (interference.clock_changed_share or 0, "beyond L2 between turns in {:.2g} % of the rounds"),
+    ]
+    if any(share > DROPPED_SHARE for share, _ in changes):
+        told = " and ".join(text.format(100 * share) for share, text in changes if share)
         lines.append(
-            f"the core clock changed inside {100 * inside:.2g} % of the samples and, beyond L2, between "
-            f"turns in {100 * between:.2g} % of the rounds, which are left out: fix the frequency, "
-            "if that can be done"
+            f"the core clock changed {told}, which are left out: fix the frequency, if that can be done"
         )
     if (interference.steal_share or 0) > STEAL_SHARE:
         lines.append(
             "steal time is above 1 %: the hypervisor ran others on this CPU, and intervals are wider for it"
         )
-    asked = {cell.contender.backing for group in plan.groups for cell in group.cells}
+    changed = sorted({row.footprint_bytes for row in cells if row.level_at_end != row.level})
+    if changed:
+        l3, l3_at_end = run.plan.levels.l3_bytes, run.levels_at_end.l3_bytes
+        lines.append(
+            f"the L3 to be had went from {format_size(l3)} to {format_size(l3_at_end)} during the run: "
+            f"cells of {', '.join(map(format_size, changed))} (! in tables) are of no one cache level"
+        )
+    asked = {cell.contender.backing for group in run.plan.groups for cell in group.cells}
     if "2m" in asked and "4k" not in asked and any(row.backing not in ("2m", "memfd") for row in cells):
         lines.append(
             "2m pages were asked for and not obtained everywhere: "

@@ -130,6 +130,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     set_up_ns: int
 
 
+class Recalibration(msgspec.Struct, frozen=True, tag_field="kind", tag="recalibration"):
+    """The L3 that was there when the last sampling of a session was finished."""
+
+    calibration: Calibration
+
+
 def check_fits(sampling: Sampling, plan: Plan) -> None:
     """Whether a sampling is one of the plan's.  Raises ValueError that says what does not fit."""
     if sampling.group >= len(plan.groups) or sampling.process >= plan.processes:

@@ -6,6 +6,7 @@ samples.  What a report says is computed from this file alone.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 from dataclasses import dataclass, field
@@ -18,8 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Plan
-from pagebench.results.lines import KIND, SCHEMA, Header, Sampling, check_fits, check_printable
+from pagebench.plan.groups import Levels, Plan
+from pagebench.results.lines import (
+    KIND,
+    SCHEMA,
+    Calibration,
+    Header,
+    Recalibration,
+    Sampling,
+    check_fits,
+    check_printable,
+)
 from pagebench.results.statistics import median
 
 # Where the clock changed by more than this around a sample, it is not valid.
@@ -55,11 +65,19 @@ class Run:
     samples: tuple[Samples, ...] = field(repr=False)
     # Bytes up to the end of the last whole line: where a resumed run goes on.
     whole_bytes: int
+    # The L3 at the end, where it was measured at the beginning.
+    recalibration: Calibration | None = None
 
     @property
     def plan(self) -> Plan:
         """What was to be measured."""
         return self.header.plan
+
+    @cached_property
+    def levels_at_end(self) -> Levels:
+        """The cache levels as they were when the run ended, where that is known."""
+        levels, again = self.plan.levels, self.recalibration
+        return levels if again is None else dataclasses.replace(levels, l3_bytes=again.l3_measured_bytes)
 
     @cached_property
     def core_ghz(self) -> npt.NDArray[np.float64]:
@@ -116,7 +134,7 @@ class Writer:
             raise PagebenchError(f"cannot go on with {run.path}: {error.strerror}") from error
         return cls(run.path, stream)
 
-    def append(self, line: Header | Sampling) -> None:
+    def append(self, line: Header | Sampling | Recalibration) -> None:
         """One line, flushed to disk."""
         try:
             self._stream.write(msgspec.json.encode(line) + b"\n")
@@ -132,11 +150,17 @@ class Writer:
         self._stream.close()
 
 
-def _samples(line: bytes, plan: Plan) -> Samples | None:
-    """A sampling's line; None of a line of a later kind.  Raises ValueError for one that is damaged."""
-    if msgspec.json.decode(line, type=_Kind).kind != Sampling.__struct_config__.tag:
-        return None
-    sampling = msgspec.json.decode(line, type=Sampling)
+def _decode(line: bytes, plan: Plan) -> Samples | Recalibration | None:
+    """A line's content; None of a line of a later kind.  Raises ValueError for one that is damaged."""
+    kind = msgspec.json.decode(line, type=_Kind).kind
+    if kind == Sampling.__struct_config__.tag:
+        return _samples(msgspec.json.decode(line, type=Sampling), plan)
+    if kind == Recalibration.__struct_config__.tag:
+        return msgspec.json.decode(line, type=Recalibration)
+    return None
+
+
+def _samples(sampling: Sampling, plan: Plan) -> Samples:
     check_fits(sampling, plan)
     # (before and after, segment, rounds)
     chain = np.array(sampling.add_chain_ticks, np.float64)
@@ -178,16 +202,19 @@ def read(path: Path) -> Run:
         raise PagebenchError(f"{path} {what}")
     header = _header(path, lines[0])
     samples: dict[tuple[int, int], Samples] = {}
+    recalibration: Calibration | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
-            one = _samples(line, header.plan)
+            one = _decode(line, header.plan)
         except (ValueError, RecursionError) as error:
             raise PagebenchError(
                 f"{path}: line {number} is damaged ({_why(error)}); delete it to read the rest"
             ) from error
-        if one is not None:  # twice: a resumed run wrote it again
+        if isinstance(one, Recalibration):
+            recalibration = one.calibration
+        elif one is not None:  # twice: a resumed run wrote it again
             samples.setdefault(one.key, one)
-    return Run(path, header, tuple(samples.values()), whole)
+    return Run(path, header, tuple(samples.values()), whole, recalibration)
 
 
 def _header(path: Path, line: bytes) -> Header:

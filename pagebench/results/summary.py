@@ -60,6 +60,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``backing`` is the one obtained; ``counts`` are hardware events per lookup, empty without a PMU;
     ``smallest_resolvable_ns``: below it there is no verdict.  Harness and A/A rows have no verdict.
+    ``level_at_end``: by the L3 that was there when the run ended.
     """
 
     contender: str
@@ -72,6 +73,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str
     probe: str
     level: Level
+    level_at_end: Level
     form: str
     processes: int
     counts: Mapping[str, Number]
@@ -227,6 +229,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine
     compiler: Compiler
     calibration: Calibration | None
+    recalibration: Calibration | None
     variants: Mapping[str, VariantCode]
     warnings: tuple[str, ...]
     limits: str
