@@ -16,7 +16,13 @@ from pagebench import __version__, commands, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap.models import BASE_PAGES, MODELS
 from pagebench.names import PROBES
-from pagebench.plan.options import DEFAULT_MARGIN_CYCLES, DEFAULT_PROCESSES, DEFAULT_ROUNDS, QUICK_PROCESSES
+from pagebench.plan.options import (
+    AT_MOST,
+    DEFAULT_MARGIN_CYCLES,
+    DEFAULT_PROCESSES,
+    DEFAULT_ROUNDS,
+    QUICK_PROCESSES,
+)
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
 from pagebench.report.formats import FORMATS
 from pagebench.units import format_size
@@ -244,6 +250,15 @@ def parser() -> Parser:
         type=_margin,
         metavar="CYCLES",
         help=f"`equivalent` within this many core cycles ({DEFAULT_MARGIN_CYCLES})",
+    )
+    run.add_argument(
+        "--resolve",
+        metavar="AMOUNT",
+        help="go on in processes until every comparison resolves 0.02ns, 0.1cycles or 0.5%%; "
+        "exit code 3 where one does not",
+    )
+    run.add_argument(
+        "--at-most", metavar="TIME", help=f"stop resolving after 90s, 10min or 2h; default: {AT_MOST}"
     )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
 

@@ -33,6 +33,9 @@ def write(text: str) -> None:
         raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
 
 
+# Exit codes beside 0, and 2 for what a user can mend.
+INCONCLUSIVE = 3
+
 # What `run` asks of a plan: fields of options.Options, and the options that set
 # them.  The seed is added by the run itself, the CPU is the machine's matter.
 ASKED = {
@@ -50,6 +53,8 @@ ASKED = {
     "margin_cycles": "--margin",
     "seed": "--seed",
     "cpu": "--cpu",
+    "resolve": "--resolve",
+    "at_most": "--at-most",
 }
 
 
@@ -79,6 +84,12 @@ def run(args: argparse.Namespace) -> None:
         for file in _save_plots("run", summary, path.parent, path.stem, PLOT_ELSEWHERE):
             if file.suffix == ".png":
                 write(f"plot:     {file} (and .svg)")
+    if summary.resolution and summary.resolution.unresolved:
+        left, of = len(summary.resolution.unresolved), summary.resolution.comparisons
+        raise PagebenchError(
+            f"{left} of {of} comparisons do not resolve {summary.resolution.target}: see the report",
+            exit_code=INCONCLUSIVE,
+        )
 
 
 def words_of(asked: dict[str, object]) -> list[str]:

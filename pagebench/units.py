@@ -1,4 +1,4 @@
-"""Sizes as people write them: 16K, 2M, 1G."""
+"""Sizes and times as people write them: 16K, 2M, 1G; 40 s, 12 min."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def format_size(size: int) -> str:
         if size >= unit:
             return f"{size // unit}{letter}" if size % unit == 0 else f"{size / unit:.1f}{letter}"
     return str(size)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
+from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Target
 from pagebench.units import GIB, KIB, MIB
 from pagebench.variants import loaded
 
@@ -127,3 +127,28 @@ def test_what_a_contender_leaves_out() -> None:
 def test_what_is_no_contender_is_refused(text: str, why: str) -> None:
     with pytest.raises(PagebenchError, match=why):
         Contender.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("amount", "at_most", "target"),
+    [
+        ("0.02ns", "90s", Target(0.02, "ns", 90)),
+        (" .5 % ", "10min", Target(0.5, "%", 600)),
+        ("0.1cycles", "1.5h", Target(0.1, "cycles", 5400)),
+        ("1cycle", "2 h", Target(1, "cycles", 7200)),
+    ],
+)
+def test_targets_as_they_are_written(amount: str, at_most: str, target: Target) -> None:
+    assert Target.parse(amount, at_most) == target
+
+
+@pytest.mark.parametrize("amount", ["0.02", "ns", "0ns", "-1ns", "1e-3ns", "nan%", "0.1 us", ""])
+def test_what_is_no_amount_is_refused(amount: str) -> None:
+    with pytest.raises(PagebenchError, match=r"write it as 0\.02ns, 0\.5% or 0\.1cycles"):
+        Target.parse(amount, "10min")
+
+
+@pytest.mark.parametrize("at_most", ["10", "0s", "-1h", "1 day", "", "inf min"])
+def test_what_is_no_time_is_refused(at_most: str) -> None:
+    with pytest.raises(PagebenchError, match="write it as 90s, 10min or 2h"):
+        Target.parse("1ns", at_most)

@@ -28,7 +28,7 @@ PLAN = summaries.plan_of(GROUPS, processes=3, rounds=2)
 EVERY = {(process, index) for process in range(3) for index in range(2)}
 
 
-def nothing(done: int, total: int) -> None:
+def nothing() -> None:
     pass
 
 
@@ -59,14 +59,14 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 
 
 def start(
-    path: Path, done: set[tuple[int, int]] | None = None, progress: Any = nothing, plan: Plan = PLAN
+    path: Path, done: set[tuple[int, int]] | None = None, finished: Any = nothing, plan: Plan = PLAN
 ) -> None:
     if path.exists():
         writer = Writer.resume(result_file.read(path))
     else:
         writer = Writer.create(path, msgspec.convert(summaries.header_of(plan), Header))
     try:
-        runner.run(plan, writer, {"pointer chain": True}, done or set(), progress)
+        runner.run(plan, writer, {"pointer chain": True}, runner.missing(plan, done or set()), finished)
     finally:
         writer.close()
 
@@ -84,10 +84,11 @@ def test_one_worker_for_each_process_and_all_its_groups(
     worker: Callable[[str], Path], tmp_path: Path
 ) -> None:
     jobs = worker(ALL)
-    seen: list[tuple[int, int]] = []
-    start(tmp_path / "r.jsonl", progress=lambda done, total: seen.append((done, total)))
-    assert read(tmp_path / "r.jsonl").done == EVERY
-    assert seen == [(done, 6) for done in range(7)]
+    kept: list[int] = []
+    path = tmp_path / "r.jsonl"
+    start(path, finished=lambda: kept.append(len(read(path).done)))
+    assert read(path).done == EVERY
+    assert kept == [1, 2, 3, 4, 5, 6]  # on disk before it counts
     given = [json.loads(line) for line in jobs.read_text().splitlines()]
     assert [(job["process"], job["groups"]) for job in given] == [(p, [0, 1]) for p in range(3)]
     assert all(msgspec.convert(job["plan"], Plan) == PLAN for job in given)
@@ -96,13 +97,11 @@ def test_one_worker_for_each_process_and_all_its_groups(
 
 def test_what_is_done_is_not_done_again(worker: Callable[[str], Path], tmp_path: Path) -> None:
     jobs = worker(ALL)
-    seen: list[tuple[int, int]] = []
     done = {(0, 0), (0, 1), (1, 1)}
-    start(tmp_path / "r.jsonl", done, progress=lambda *now: seen.append(now))
+    start(tmp_path / "r.jsonl", done)
     assert read(tmp_path / "r.jsonl").done == EVERY - done
     given = [json.loads(line) for line in jobs.read_text().splitlines()]
     assert [(job["process"], job["groups"]) for job in given] == [(1, [0]), (2, [0, 1])]
-    assert seen == [(finished, 6) for finished in range(3, 7)]
 
 
 @pytest.mark.parametrize(
@@ -159,13 +158,12 @@ def test_an_interrupt_ends_the_worker(worker: Callable[[str], Path], tmp_path: P
         "time.sleep(600)\n"
     )
 
-    def interrupt(done: int, total: int) -> None:
-        if done:
-            raise KeyboardInterrupt
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        start(tmp_path / "r.jsonl", progress=interrupt)
+        start(tmp_path / "r.jsonl", finished=interrupt)
     assert time.monotonic() - before < 300
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -185,19 +183,22 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_samplings(
     made = tiny(processes=2)
     path = tmp_path / "r.jsonl"
 
-    def stop(done: int, total: int) -> None:
-        if done == samplings:
+    finished: list[None] = []
+
+    def stop() -> None:
+        finished.append(None)
+        if len(finished) == samplings:
             raise KeyboardInterrupt
 
     writer = Writer.create(path, msgspec.convert(summaries.header_of(made), Header))
     with pytest.raises(KeyboardInterrupt):
-        runner.run(made, writer, movable(made), set(), stop)
+        runner.run(made, writer, movable(made), runner.missing(made, set()), stop)
     writer.close()
     os.truncate(path, path.stat().st_size - cut)
     first = result_file.read(path)
     assert len(first.samples) == samplings - (cut > 0)
     writer = Writer.resume(first)
-    runner.run(made, writer, movable(made), first.done, nothing)
+    runner.run(made, writer, movable(made), runner.missing(made, first.done), nothing)
     writer.close()
     again = read(path)
     assert again.done == {(process, index) for process in range(2) for index in range(len(made.groups))}

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
 import pytest
 import summaries
 from command_line import PLAN, TINY, contents, run
 
 from pagebench import __version__, cli
 from pagebench.errors import PagebenchError
-from pagebench.measure import runner
-from pagebench.results import result_file
+from pagebench.measure import runner, session
+from pagebench.plan.groups import Cell, Group, Plan, Target
+from pagebench.results import result_file, summarise
+from pagebench.results.lines import Header, Sampling
 
 pytestmark = pytest.mark.usefixtures("unpinned")
 
@@ -103,6 +109,75 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path)
 
     once_more = run("run", "--resume", str(path), "--no-plots")
     assert once_more.stdout == resumed.stdout and len(result_file.read(path).samples) == 12
+
+
+class FakeRunner:
+    """Finishes samplings at once, of a scatter that more processes average away; notes what it was given."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+        self.given: list[tuple[int, list[int]]] = []
+
+    def run(
+        self,
+        plan: Plan,
+        writer: result_file.Writer,
+        movable: object,
+        wanted: Mapping[int, Sequence[int]],
+        finished: Callable[[], None],
+    ) -> None:
+        for process, indices in wanted.items():
+            self.given.append((process, list(indices)))
+            for index in indices:
+                line = summaries.sampling_of(plan, process, index, scattered)
+                writer.append(msgspec.convert(line, Sampling))
+                finished()
+            self.now += self.seconds
+
+
+def scattered(group: Group, cell: Cell, process: int, rounds: int) -> npt.NDArray[np.float64]:
+    rng = np.random.default_rng([process, group.order, group.cells.index(cell)])
+    scatter = 0.1 if group.probe == "lookup" else 0.001
+    return np.full(rounds, 5.0 + rng.normal(0, scatter))
+
+
+@pytest.fixture
+def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[FakeRunner, Path]]:
+    """Runs with a target whose workers take no time but ``seconds`` of a planted clock."""
+
+    def started(target: str, at_most: str, seconds: float) -> tuple[FakeRunner, Path]:
+        fake, path = FakeRunner(seconds), tmp_path / "r.jsonl"
+        monkeypatch.setattr(runner, "run", fake.run)
+        monkeypatch.setattr(session.time, "monotonic", lambda: fake.now)
+        groups = [summaries.group_of(("pointer", "mask"), probe=probe) for probe in ("chain", "lookup")]
+        plan = summaries.plan_of(groups, processes=6)
+        plan = dataclasses.replace(plan, target=Target.parse(target, at_most))
+        header = msgspec.convert(summaries.header_of(plan, calibration=None), Header)
+        session._sample(header, result_file.Writer.create(path, header), set())
+        return fake, path
+
+    return started
+
+
+def test_a_target_is_gone_on_for_until_it_is_resolved(
+    resolved: Callable[..., tuple[FakeRunner, Path]],
+) -> None:
+    fake, path = resolved("0.05ns", "1h", 1.0)
+    first, more = fake.given[:6], fake.given[6:]
+    assert first == [(process, [0, 1]) for process in range(6)]
+    assert more and all(groups == [1] for _, groups in more)  # chains resolve it from the beginning
+    assert [process for process, _ in more] == list(range(6, 6 + len(more)))
+    found = summarise.summarise(result_file.read(path)).resolution
+    assert found and not found.unresolved and found.comparisons == 2
+
+
+def test_a_target_is_given_up_when_time_is_up(resolved: Callable[..., tuple[FakeRunner, Path]]) -> None:
+    fake, path = resolved("0.0005ns", "30s", 1.0)
+    assert fake.now == 30
+    found = summarise.summarise(result_file.read(path)).resolution
+    assert found and len(found.unresolved) == 2
+    assert found.seconds_needed > 60
 
 
 @pytest.mark.slow

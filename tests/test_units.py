@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagebench.errors import PagebenchError
-from pagebench.units import GIB, KIB, MIB, format_size, parse_size
+from pagebench.units import GIB, KIB, MIB, duration, format_size, parse_size
 
 UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
 
@@ -44,3 +44,11 @@ def test_what_is_written_is_the_size_to_half_of_its_last_digit(size: int) -> Non
     if "." not in text:
         assert error == 0
         assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (119, "119 s"), (121, "2 min"), (3600, "60 min"), (7200, "2.0 h"), (1e5, "27.8 h")],
+)
+def test_times_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -77,27 +77,29 @@ def _samplings(job: Job) -> Iterator[Sampling]:
             raise PagebenchError(f"a worker failed: {said[-1]}")
 
 
+def missing(plan: Plan, done: Collection[tuple[int, int]]) -> dict[int, list[int]]:
+    """By process, the groups of a plan that are not among the (process, group) pairs ``done``."""
+    every = range(len(plan.groups))
+    left = {
+        process: [index for index in every if (process, index) not in done]
+        for process in range(plan.processes)
+    }
+    return {process: groups for process, groups in left.items() if groups}
+
+
 def run(
     plan: Plan,
     writer: Writer,
     movable: Mapping[str, bool],
-    done: set[tuple[int, int]],
-    progress: Callable[[int, int], None],
+    wanted: Mapping[int, Sequence[int]],
+    finished: Callable[[], None],
 ) -> None:
-    """Sample every (process, group) that is not in ``done``, one worker after another.
+    """Sample the groups ``wanted`` of each process, one worker after another.
 
     ``movable``: "variant probe" to whether its loop may be copied.
-    ``progress`` is called with the number of finished samplings and of all.
+    ``finished`` is called behind each sampling.
     """
-    total = plan.processes * len(plan.groups)
-    finished = len(done)
-    progress(finished, total)
-    for process in range(plan.processes):
-        groups = [index for index in range(len(plan.groups)) if (process, index) not in done]
-        if not groups:
-            continue
-        job = Job(plan, process, tuple(groups), movable)
-        for sampling in _samplings(job):
+    for process, groups in wanted.items():
+        for sampling in _samplings(Job(plan, process, tuple(groups), movable)):
             writer.append(sampling)
-            finished += 1
-            progress(finished, total)
+            finished()

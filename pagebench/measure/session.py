@@ -7,7 +7,8 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pagebench.plan import groups
 from pagebench.plan.building import build
 from pagebench.plan.options import Options
 from pagebench.plan.places import memory_bytes
-from pagebench.results import result_file
+from pagebench.results import resolving, result_file, summarise
 from pagebench.results.lines import Clock, Compiler, Header, Recalibration, Tool
 from pagebench.units import GIB, KIB, MIB, format_size
 from pagebench.variants import registry
@@ -142,8 +143,8 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
         print(f"pagebench: this run takes {format_size(needed)} of memory", file=sys.stderr)
     try:
         with progress_bar() as progress:
-            runner.run(header.plan, writer, movable_loops(header.variants), done, progress)
-        if header.calibration is not None:
+            sampled = _run(header, writer, done, progress)
+        if sampled and header.calibration is not None:
             again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
             writer.append(Recalibration(again))
     except KeyboardInterrupt:
@@ -154,3 +155,52 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
         ) from None
     finally:
         writer.close()
+
+
+def _run(
+    header: Header,
+    writer: result_file.Writer,
+    done: Collection[tuple[int, int]],
+    progress: Callable[[int, int], None],
+) -> bool:
+    """Sample what is not ``done``, and with a target go on until it is resolved or time is up.
+
+    Returns whether there was anything to sample.
+    """
+    plan, movable = header.plan, movable_loops(header.variants)
+    finished = len(done)
+
+    def sample(wanted: Mapping[int, Sequence[int]]) -> None:
+        total = finished + sum(map(len, wanted.values()))
+
+        def count() -> None:
+            nonlocal finished
+            finished += 1
+            progress(finished, total)
+
+        progress(finished, total)
+        runner.run(plan, writer, movable, wanted, count)
+
+    started = time.monotonic()
+    sample(runner.missing(plan, done))
+    if plan.target is not None:
+        _resolve(writer.path, started + plan.target.at_most_s, sample)
+    return finished > len(done)
+
+
+def _resolve(path: Path, deadline: float, sample: Callable[[Mapping[int, Sequence[int]]], None]) -> None:
+    """Process after process of the groups that want more, until all is resolved or time is up."""
+    took = 0.0
+    while True:
+        run = result_file.read(path)
+        found = summarise.summarise(run).resolution
+        groups = resolving.groups_of(run, found.unresolved) if found else []
+        if not found or not groups:
+            return
+        first = 1 + max(process for process, _ in run.done)
+        for process in range(first, first + resolving.until_next_look(found.unresolved)):
+            started = time.monotonic()
+            if started + took > deadline:
+                return
+            sample({process: groups})
+            took = time.monotonic() - started

@@ -15,7 +15,7 @@ from pagebench.memmap.layouts import check_map_count
 from pagebench.memmap.patterns import Pattern
 from pagebench.names import MAX_FOLIO_ORDER, ORDERS
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
-from pagebench.plan.options import DEFAULT_PROCESSES, QUICK_PROCESSES, Options, footprint_bytes
+from pagebench.plan.options import Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, memory_bytes, reserved_memory_bytes
 from pagebench.plan.presets import Grid
 from pagebench.variants import registry
@@ -150,12 +150,11 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         raise PagebenchError(f"nothing to measure{what}: name orders, footprints, patterns and probes")
     if control_at is None:
         groups["control",] = _control_group(options, levels, contenders[0], timed)
-    processes = options.processes or (QUICK_PROCESSES if options.extent == "quick" else DEFAULT_PROCESSES)
     plan = Plan(
         groups=tuple(groups.values()),
         reference=str(contenders[0]),
         struct_page_bytes=options.struct_page_bytes,
-        processes=processes,
+        processes=options.fewest_processes(),
         rounds=options.rounds,
         seed=options.seed,
         cpu=options.cpu,
@@ -164,6 +163,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         preset=options.preset,
         memory_model=options.memory_model,
         objects=tuple(one for one in options.objects if one.name in timed),
+        target=options.target(),
     )
     check_reach(max(memmap_bytes(plan, group) for group in plan.groups))
     # Before anything is made that is as large.

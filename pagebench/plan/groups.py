@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -119,8 +121,42 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What every comparison is to resolve, and how long a run may go on for it.
+
+    ``unit``: ns, core cycles, or "%" of the reference's time.
+    """
+
+    amount: Annotated[float, msgspec.Meta(gt=0)]
+    unit: Literal["ns", "%", "cycles"]
+    at_most_s: Annotated[float, msgspec.Meta(gt=0)]
+
+    @classmethod
+    def parse(cls, amount: str, at_most: str) -> Target:
+        """From ``0.02ns``, ``0.5%`` or ``0.1cycles``, and ``90s``, ``10min`` or ``2h``.
+
+        Raises PagebenchError.
+        """
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(ns|%|cycles?)", amount.strip())
+        if not found or float(found[1]) == 0:
+            raise PagebenchError(f"{amount!r} cannot be resolved: write it as 0.02ns, 0.5% or 0.1cycles")
+        time = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(s|min|h)", at_most.strip())
+        if not time or float(time[1]) == 0:
+            raise PagebenchError(f"{at_most!r} is no time to stop at: write it as 90s, 10min or 2h")
+        units: Mapping[str, Literal["ns", "%", "cycles"]] = {"n": "ns", "%": "%", "c": "cycles"}
+        seconds = float(time[1]) * {"s": 1, "min": 60, "h": 3600}[time[2]]
+        return cls(float(found[1]), units[found[2][0]], seconds)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a run measures; part of a result file's header, against whose types it is checked."""
+    """Everything that a run measures; part of a result file's header, against whose types it is checked.
+
+    With a ``target`` there are as many ``processes`` at least, and more of them for the groups that want it.
+    """
 
     groups: Annotated[tuple[Group, ...], msgspec.Meta(min_length=1)]
     reference: str
@@ -135,6 +171,7 @@ class Plan:
     memory_model: str | None = None
     # Variants from elsewhere than the core.
     objects: tuple[loaded.Loaded, ...] = ()
+    target: Target | None = None
 
     @property
     def variant_names(self) -> tuple[str, ...]:

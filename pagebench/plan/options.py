@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Levels
+from pagebench.plan.groups import Levels, Target
 from pagebench.plan.presets import (
     DEFAULT_CONTENDERS,
     DEFAULT_GRIDS,
@@ -24,6 +24,9 @@ DEFAULT_ROUNDS = 42
 DEFAULT_PROCESSES = 14
 QUICK_PROCESSES = 14
 DEFAULT_MARGIN_CYCLES = 0.25
+# With a target: what an interval of the median wants, and how long a run may go on by default.
+FEWEST_PROCESSES = 6
+AT_MOST = "10min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Options:
     cpu: int = 0
     struct_page_bytes: int = 64
     margin_cycles: float = DEFAULT_MARGIN_CYCLES
+    resolve: str | None = None
+    at_most: str | None = None
 
     def prepared(self) -> Preset:
         """The preset that was named, or the default, quick or full run."""
@@ -54,6 +59,20 @@ class Options:
             return PRESETS[self.preset]
         grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
         return Preset(self.extent, DEFAULT_CONTENDERS, grids)
+
+    def target(self) -> Target | None:
+        """What is to be resolved.  Raises PagebenchError."""
+        if self.resolve is None:
+            if self.at_most is not None:
+                raise PagebenchError("--at-most is for --resolve: say what is to be resolved by then")
+            return None
+        return Target.parse(self.resolve, self.at_most or AT_MOST)
+
+    def fewest_processes(self) -> int:
+        """As many as were asked for, or as what was asked for takes."""
+        if self.resolve is not None:
+            return max(self.processes or 0, FEWEST_PROCESSES)
+        return self.processes or (QUICK_PROCESSES if self.extent == "quick" else DEFAULT_PROCESSES)
 
     def grids(self) -> Sequence[Grid]:
         """The prepared grids, or, once an axis is named, a product.

@@ -21,7 +21,7 @@ from pagebench.report.tables import (
     zap_table,
 )
 from pagebench.results.summary import NoiseMaximum, Span, Summary
-from pagebench.units import format_size
+from pagebench.units import duration, format_size
 
 CLOCKS = {
     **{("counter", one.name): one.counter for one in ARCHITECTURES.values()},
@@ -178,11 +178,38 @@ def _resolved(summary: Summary) -> list[str]:
             f"{unresolved.count} comparisons stay inconclusive ({where}): neither a difference "
             "nor its absence was shown; more --processes narrow them."
         )
+    lines += _resolution(summary)
     small = summary.significant
     if small.comparisons:
         lines += paragraph(
             f"{small.below} of {small.comparisons} comparisons have p < {small.level:g} (t-test over "
             "processes, Holm-adjusted)."
+        )
+    return lines
+
+
+def _resolution(summary: Summary) -> list[str]:
+    """Whether what was asked to be resolved is."""
+    found = summary.resolution
+    if found is None:
+        return []
+    reached = found.comparisons - len(found.unresolved)
+    lines = paragraph(
+        f"{found.target} were asked for: {reached} of {found.comparisons} comparisons resolve that."
+    )
+    for one in found.unresolved:
+        where = f"{one.probe}, {one.pattern}, order {one.order}, {format_size(one.footprint_bytes)}"
+        now = "nothing" if one.resolvable is None else f"{significant(one.resolvable)} {found.target.unit}"
+        wants = (
+            "more processes do not help, a known zero is off by more"
+            if one.processes_needed is None
+            else f"wants {one.processes_needed} processes"
+        )
+        text = f"  {short(one.contender)} ({where}): {now} of {one.processes} processes; {wants}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    if found.seconds_needed:
+        lines += paragraph(
+            f"What helps would take some {duration(found.seconds_needed)} more: go on with --resume."
         )
     return lines
 

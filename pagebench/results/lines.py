@@ -138,7 +138,8 @@ class Recalibration(msgspec.Struct, frozen=True, tag_field="kind", tag="recalibr
 
 def check_fits(sampling: Sampling, plan: Plan) -> None:
     """Whether a sampling is one of the plan's.  Raises ValueError that says what does not fit."""
-    if sampling.group >= len(plan.groups) or sampling.process >= plan.processes:
+    too_many = sampling.process >= plan.processes and plan.target is None
+    if sampling.group >= len(plan.groups) or too_many:
         raise ValueError("it is of a group or process that the plan does not have")
     cells = plan.groups[sampling.group].cells
     rounds, segments = len(sampling.lookups), 1 + max(sampling.segment, default=0)

@@ -14,7 +14,7 @@ from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Cell, Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
-from pagebench.results import judgement, statistics
+from pagebench.results import judgement, resolving, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
 from pagebench.results.judgement import number
 from pagebench.results.result_file import Run, Samples
@@ -91,9 +91,10 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         msgspec.structs.replace(one.row, smallest_resolvable_ns=number(_floor(run, one, aa, {})))
         for one in aa.values()
     ]
+    planned = run.plan.processes * len(run.plan.groups)
     finished = Finished(
         len(run.samples),
-        run.plan.processes * len(run.plan.groups),
+        planned if run.plan.target is None else max(planned, len(run.samples)),
         len({samples.sampling.process for samples in run.samples}),
     )
     interference = _interference(run)
@@ -122,6 +123,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         noise=tuple(noise),
         null=tuple(one.row for one in nulls.values()),
         series=tuple(row for row in _judge(run, series, aa, nulls, margin) if isinstance(row, SeriesRow)),
+        resolution=resolving.resolution(run, judged, [*noise, *(one.row for one in nulls.values())]),
         **conclusions(judged, noise, [one.row for one in nulls.values()]),
     )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from pagebench.host.machine import Machine
 from pagebench.names import Level, Verdict
-from pagebench.plan.groups import Plan
+from pagebench.plan.groups import Plan, Target
 from pagebench.results.lines import Calibration, Compiler, Tool, VariantCode
 
 SCHEMA = 2
@@ -217,6 +217,33 @@ class Operation(msgspec.Struct, frozen=True):
     us: Number
 
 
+class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison that does not resolve the target yet.
+
+    ``resolvable``: what it resolves, in the target's unit.  ``processes_needed`` is null where no number of
+    them helps: a difference that is known to be zero reads more than the target.
+    """
+
+    contender: str
+    probe: str
+    pattern: str
+    order: int
+    footprint_bytes: int
+    level: Level
+    resolvable: Number
+    processes: int
+    processes_needed: int | None
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What was asked to be resolved, in so many comparisons, and which do not; the seconds for the rest."""
+
+    target: Target
+    comparisons: int
+    unresolved: tuple[Unresolved, ...]
+    seconds_needed: float
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run, or as much of it as is finished."""
 
@@ -250,6 +277,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     resolved: tuple[Resolved, ...]
     inconclusive: Inconclusive
     significant: Significant
+    resolution: Resolution | None
     operations: tuple[Operation, ...]
 
 
