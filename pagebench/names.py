@@ -142,15 +142,16 @@ BUILT_IN_STRUCT_PAGES = (64, 56, 96)
 # And that they can be compiled for: page.h lays out 56 bytes; no kernel's comes near 256.
 STRUCT_PAGES = range(56, 257, 8)
 
-# Harness only: the loop without a lookup, and the one-cycle positive control
-# with the variant that it is compared with.
+# Harness only: the loop without a lookup, and the positive controls, of one cycle
+# and of one in eight pages, with the variant that they are compared with.
 IDENTITY = "identity"
 CONTROL = "control"
-CONTROL_REFERENCE = "branchless"
+CONTROL_EIGHTH = "control-eighth"
+CONTROL_REFERENCE = "control-reference"
 # The same machine code over tail words of another value: what taking turns with another encoding does.
 ENCODING_NULL = "encoding-null"
 NULL_REFERENCE = "mask-select"
-HARNESS = (IDENTITY, CONTROL, ENCODING_NULL)
+HARNESS = (IDENTITY, CONTROL_REFERENCE, CONTROL, CONTROL_EIGHTH, ENCODING_NULL)
 # What a kernel tree's variant is called with HVO's static key on: old+key beside old.
 KEY_SUFFIX = "+key"
 

@@ -16,11 +16,13 @@ INTERVAL = {"estimate", "low", "high"}
 NAMES = ("pointer-branch", "mask-select", "branchless", "pointer-select")
 PLANTED = {"pointer-branch": 5.0, "mask-select": 5.0, "branchless": 5.5, "pointer-select": 4.5}
 
+HARNESS = {"identity": 1.0, "control-reference": 5.5, "control": 5.5 + 1 / GHZ}
+
 
 def planted(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
     """Constant differences under a drift that cells share, and a little of each process's own."""
-    base = {**PLANTED, "identity": 1.0, "control": PLANTED["branchless"] + 1 / GHZ}[cell.contender.variant]
-    number = [*PLANTED, "identity", "control"].index(cell.contender.variant) + 10 * (cell.role == "aa")
+    base = {**PLANTED, **HARNESS}[cell.contender.variant]
+    number = [*PLANTED, *HARNESS].index(cell.contender.variant) + 10 * (cell.role == "aa")
     drift = np.linspace(0, 0.2, rounds) * (1 + process % 3)
     # Even over twelve processes, and none of the reference's: differences have the planted median.
     own = ((5 * process + 7 * number) % 12 - 5.5) / 5.5 if number else 0.0
@@ -28,7 +30,7 @@ def planted(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
 
 
 def exactly(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-    base = {**PLANTED, "identity": 1.0, "control": PLANTED["branchless"] + 1 / GHZ}[cell.contender.variant]
+    base = {**PLANTED, **HARNESS}[cell.contender.variant]
     return np.full(rounds, base)
 
 

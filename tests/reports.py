@@ -71,7 +71,7 @@ def untrusted(path: Path) -> dict[str, Any]:
         "backing": {"2m": {"4k": 3 * MIB, "2m": MIB}},
         "steal_ticks": 1,
         "switches": [[2, 3], [4, 1]],
-        "copies": [16, 16, 1, 16, 16, 16, 16, 16],
+        "copies": [16, 16, 1, 16, 16, 16, 16, 16, 16],
     }
     lines = [summaries.sampling_of(the_plan, p, 0, off, **changes) for p in range(the_plan.processes)]
     header = summaries.header_of(

@@ -89,8 +89,7 @@ def group_of(
     cells.append(cell(named[0], "aa"))
     cells.append(Cell(Contender("identity"), "identity", cells[0].tail_words))
     if control:
-        if Contender("branchless") not in named:
-            cells.append(cell(Contender("branchless"), "control-reference"))
+        cells.append(cell(Contender("control-reference"), "control-reference"))
         cells.append(cell(Contender("control"), "control"))
     level = LEVELS.of(footprint)
     return Group(order, footprint, pattern, probe, level, level != "dram", tuple(cells), purpose)
@@ -107,6 +106,7 @@ def plan_of(
 def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
     """What a session writes first; ``changes`` replace keys of it."""
     forms = {"fakehead": "branch", "branchless": "arith", "control": "arith", "identity": "none"}
+    harness = ("identity", "control-reference", "control")
 
     def code(name: str) -> dict[str, Any]:
         form = next(
@@ -114,9 +114,9 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         )
         probes = dict.fromkeys(group.probe for group in plan.groups)
         return {
-            "commit": "" if name in ("identity", "control") else "8c846c879e22",
+            "commit": "" if name in harness else "8c846c879e22",
             "subject": "mm: rework compound_head() for power-of-2 sizeof(struct page)",
-            "version": "" if name in ("identity", "control") else "v7.1",
+            "version": "" if name in harness else "v7.1",
             "source": "clang 19.1.0" if name == "linux-7.2" else "",
             "struct_page_bytes": 64,
             "cflags": "",
@@ -175,6 +175,7 @@ def sampling_of(
         "segment": [encodings.index(cell.tail_words) if group.shared else 0 for cell in group.cells],
         "switches": [],
         "copies": [16] * len(group.cells),
+        "placements": [[(7 * i) % 64 for i in range(plan.rounds)] for _ in group.cells],
         "sampling_ns": 2_000_000,
         "timed_ns": 1_500_000,
         "encoding_ns": 50_000,
@@ -230,6 +231,7 @@ ADDED = {
     "mask-select": 0.005,
     "encoding-null": 0.005,
     "branchless": 0.62,
+    "control-reference": 0.62,
     "control": 0.62 + 1 / GHZ,
     "linux-6.12+key": -0.35,
     "linux-7.2": 0.03,

@@ -91,8 +91,8 @@ def test_every_plan_keeps_the_laws(asked: dict[str, object]) -> None:
             controls += 1
             assert (group.probe, group.level) == ("chain", "l1")
             (control,) = [cell.contender for cell in group.cells if cell.role == "control"]
-            twin = Contender(names.CONTROL_REFERENCE, control.layout, control.backing)
-            assert twin in [cell.contender for cell in group.cells]
+            (known,) = [cell.contender for cell in group.cells if cell.role == "control-reference"]
+            assert known == Contender(names.CONTROL_REFERENCE, control.layout, control.backing)
             assert control.layout == "plain"
         # One memmap for all encodings where they fit into what is shared.
         by_encoding = {cell.tail_words for cell in group.cells}

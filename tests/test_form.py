@@ -21,6 +21,7 @@ from pagebench.memmap import models
 from pagebench.names import (
     BUILT_IN_STRUCT_PAGES,
     CONTROL,
+    CONTROL_EIGHTH,
     CONTROL_REFERENCE,
     ENCODING_NULL,
     IDENTITY,
@@ -90,6 +91,11 @@ def harness_shape(listing: form.Listing) -> tuple[str, ...]:
     return (*work, *sorted(control))
 
 
+def branches_beside(variant: core.Variant) -> bool:
+    """Whether a variant has a branch whatever becomes of its tail test."""
+    return variant.fixes_fake_heads or variant.name == CONTROL_EIGHTH
+
+
 def check_variant(variant: core.Variant, listing: form.Listing) -> None:
     """What holds of a variant's probe of one lookup by any compiler."""
     assert listing.form in ({variant.form} if variant.form else LEFT_TO_THE_COMPILER), variant.name
@@ -105,7 +111,7 @@ def check_variant(variant: core.Variant, listing: form.Listing) -> None:
     if listing.form == "branch":
         assert marked[-1] in jumps
     else:  # fake heads are looked for behind a branch, whatever became of the tail test
-        assert bool(jumps) == variant.fixes_fake_heads
+        assert bool(jumps) == branches_beside(variant)
 
 
 @pytest.mark.parametrize("struct_page_bytes", BUILT_IN_STRUCT_PAGES)
@@ -153,7 +159,7 @@ def test_several_lookups_are_so_many_times_the_instructions(struct_page_bytes: i
         for probe in map(variant.probes.__getitem__, several):
             listing = form.analyse(probe)
             assert listing.form == once.form, name
-            assert listing.variant_instructions > probe.lookups * once.variant_instructions, name
+            assert listing.variant_instructions >= probe.lookups * once.variant_instructions, name
             assert not listing.immovable
 
 
@@ -169,7 +175,7 @@ def test_code_between_the_marks_is_the_variants() -> None:
     straight = [
         variant
         for variant in core.built_in_variants().values()
-        if variant.form in {"select", "arith"} and not variant.fixes_fake_heads
+        if variant.form in {"select", "arith"} and not branches_beside(variant)
     ]
     assert straight
     for variant in straight:

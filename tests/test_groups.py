@@ -83,8 +83,8 @@ def test_a_plan_counts_its_cells_and_names_its_variants() -> None:
             summaries.group_of(["pointer", "branchless"], control=True),
         ]
     )
-    assert sum(len(group.cells) for group in made.groups) == 4 + 5
-    assert made.variant_names == ("pointer", "mask", "identity", "branchless", "control")
+    assert sum(len(group.cells) for group in made.groups) == 4 + 6
+    assert made.variant_names == ("pointer", "mask", "identity", "branchless", "control-reference", "control")
 
 
 def test_a_group_is_called_by_what_its_cells_have_in_common() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import summaries
-from planted_differences import INTERVAL, NAMES, PLANTED, cell_of, exactly, plan_with, planted
+from planted_differences import HARNESS, INTERVAL, NAMES, PLANTED, cell_of, exactly, plan_with, planted
 from summaries import GHZ, Floats, jitter
 
 from pagebench.errors import PagebenchError
@@ -88,7 +88,7 @@ def test_ps_are_adjusted_over_all_comparisons_and_nothing_else(tmp_path: Path) -
     plan = plan_with()
 
     def faint(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        number = [*PLANTED, "identity", "control"].index(cell.contender.variant) + 10 * (cell.role == "aa")
+        number = [*PLANTED, *HARNESS].index(cell.contender.variant) + 10 * (cell.role == "aa")
         return (
             5.0
             + 0.002 * number * group.order

@@ -25,7 +25,7 @@ from pagebench.measure.schedule import (
 )
 from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
-from pagebench.memmap import patterns
+from pagebench.memmap.patterns import LINE_BYTES
 from pagebench.names import Level
 from pagebench.plan import groups
 
@@ -107,7 +107,7 @@ class GroupSampler:
         lengths = np.maximum(1, (lookups * dither).astype(np.int64))
         warm_up = self._warm_up(lookups)
         ticks = np.zeros((len(self.loops), self.rounds), np.int64)
-        switches = np.zeros_like(ticks)
+        switches, placements = np.zeros_like(ticks), np.zeros_like(ticks)
         chain = np.zeros((2, len(self.segments), self.rounds), np.int64)
         schedules = [self._schedule(segment, lengths, warm_up) for segment in self.segments]
         encoding_ns = self._sample(schedules, self._rounds_per_block(encode_ns))
@@ -115,6 +115,7 @@ class GroupSampler:
             for place, c in enumerate(schedule.visits[: len(schedule.segment)]):
                 mine = schedule.samples[:, 1:-1][schedule.order == place]
                 ticks[c], switches[c] = mine["ticks"], mine["switches"]
+                placements[c] = mine["run"] % LINE_BYTES
             chain[:, number] = schedule.samples["ticks"][:, [0, -1]].T
             self._check_results(schedule, lengths, warm_up)
         return {
@@ -130,6 +131,7 @@ class GroupSampler:
             ],
             "switches": np.argwhere(switches > 0).tolist(),
             "copies": [len(p.runs) for p in self.loops],
+            "placements": placements.tolist(),
             "sampling_ns": time.perf_counter_ns() - started,
             "timed_ns": round(float(ticks.sum()) / self.clock.ticks_per_ns),
             "encoding_ns": encoding_ns,
@@ -215,9 +217,7 @@ class GroupSampler:
         """A quarter of a batch; inside L2 one pass over the lines, if that is more."""
         share = WARM_UP * lookups
         if self.group.level in ("l1", "l2"):
-            share = max(
-                share, min(self.group.footprint_bytes / patterns.LINE_BYTES, WARM_UP_AT_MOST * lookups)
-            )
+            share = max(share, min(self.group.footprint_bytes / LINE_BYTES, WARM_UP_AT_MOST * lookups))
         return math.ceil(share)
 
     def _rounds_per_block(self, encode_ns: float) -> int:

@@ -59,17 +59,16 @@ def _cells(
         backing = reference.backing if own else names.LAYOUTS[names.PLAIN].default_backing
         return Cell(Contender(variant, names.PLAIN, backing), role, numbers[encoding_of])
 
-    def pair(known: tuple[str, Role], other: tuple[str, Role]) -> list[Cell]:
-        reference_of_pair, cell = harness(*known, known[0]), harness(*other, other[0])
-        # A contender that is the same cell serves as well.
-        twin = dataclasses.replace(reference_of_pair, role="contender")
-        return [cell] if twin in cells else [reference_of_pair, cell]
-
     cells.append(harness(names.IDENTITY, "identity", reference.variant))
     if control:
-        cells += pair((names.CONTROL_REFERENCE, "control-reference"), (names.CONTROL, "control"))
+        cells.append(harness(names.CONTROL_REFERENCE, "control-reference", names.CONTROL_REFERENCE))
+        cells.append(harness(names.CONTROL, "control", names.CONTROL))
     if null and numbers[names.ENCODING_NULL] != numbers[names.NULL_REFERENCE]:
-        cells += pair((names.NULL_REFERENCE, "null-reference"), (names.ENCODING_NULL, "null"))
+        null_reference = harness(names.NULL_REFERENCE, "null-reference", names.NULL_REFERENCE)
+        # A contender that is the same cell serves as well.
+        if dataclasses.replace(null_reference, role="contender") not in cells:
+            cells.append(null_reference)
+        cells.append(harness(names.ENCODING_NULL, "null", names.ENCODING_NULL))
     return tuple(cells)
 
 
@@ -110,7 +109,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         name: known[name]
         for name in (
             *(c.variant for c in contenders),
-            *(names.CONTROL_REFERENCE, names.NULL_REFERENCE),
+            names.NULL_REFERENCE,
             *names.HARNESS,
         )
     }

@@ -86,7 +86,7 @@ class Cell:
     """What is sampled beside the others of its group.
 
     ``role`` is "contender", "identity" (the harness), "aa" (the reference again, a second copy of its code)
-    "control" (against ``branchless``, its "control-reference") or "null" (against ``mask-select``, its
+    "control" (against its "control-reference") or "null" (against ``mask-select``, its
     "null-reference", whose code it is, over other words).  ``tail_words``: cells of the same number
     write the same words into tails, and share a memmap without its being re-encoded.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import names
-from pagebench.plan.groups import Group
+from pagebench.plan.groups import Cell, Group
 from pagebench.results import statistics
 from pagebench.results.judgement import number
 from pagebench.results.result_file import SAME_CLOCK, Run, Samples
@@ -79,6 +80,16 @@ class GroupSamples:
             second.contender.backing,
             second.tail_words,
         )
+
+    @property
+    def control_reference(self) -> int:
+        """The position of the cell that a control is compared with."""
+        return next(i for i, cell in enumerate(self.group.cells) if cell.role == "control-reference")
+
+    def null_reference(self, null: Cell) -> int:
+        """The position of the cell that a null is compared with; a contender may serve."""
+        twin = dataclasses.replace(null.contender, variant=names.NULL_REFERENCE)
+        return next(i for i, cell in enumerate(self.group.cells) if cell.contender == twin)
 
     def row(self, run: Run, position: int, comparison: Comparison) -> Row:
         """What is said of a cell before it is judged."""

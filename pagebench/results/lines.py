@@ -15,11 +15,12 @@ from pagebench.host.machine import Machine
 from pagebench.plan.groups import Plan
 
 KIND = "pagebench"
-SCHEMA = 2
+SCHEMA = 3
 
 # No clock and no counter comes near; sums of them still fit 64 bits.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+Placement = Annotated[int, msgspec.Meta(ge=0, lt=64)]
 Ratio = Annotated[float, msgspec.Meta(gt=0)]
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -104,7 +105,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     ``segment``: each cell's.  ``switches``: (cell, round) of batches into which a context switch fell.
     ``touched_bytes`` by layout; ``backing``: bytes obtained by backing, under each that was asked for.
     ``burn_in_rounds`` were not kept; ``steady``: whether times stood still behind them.
-    ``copies``: at how many addresses each cell's loop ran.  ``counts``: hardware events per lookup.
+    ``copies``: at how many addresses each cell's loop ran; ``placements`` (cells, rounds): where in a line of
+    64 bytes the copy began that ran.  ``counts``: hardware events per lookup.
     """
 
     process: Natural
@@ -122,6 +124,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     segment: tuple[Natural, ...]
     switches: tuple[tuple[Natural, Natural], ...]
     copies: tuple[Positive, ...]
+    placements: tuple[tuple[Placement, ...], ...]
     sampling_ns: Natural
     timed_ns: Natural
     encoding_ns: Natural
@@ -145,9 +148,18 @@ def check_fits(sampling: Sampling, plan: Plan) -> None:
     rounds, segments = len(sampling.lookups), 1 + max(sampling.segment, default=0)
     chain = [len(sampling.add_chain_ticks), *{len(side) for side in sampling.add_chain_ticks}]
     fits = {
-        "rounds": rounds > 0 and {rounds} == {len(row) for row in sampling.ticks},
+        "rounds": rounds > 0 and {rounds} == {len(row) for row in (*sampling.ticks, *sampling.placements)},
         "cells": {len(cells)}
-        == set(map(len, (sampling.ticks, sampling.segment, sampling.copies, sampling.counts))),
+        == {
+            len(of_cells)
+            for of_cells in (
+                sampling.ticks,
+                sampling.segment,
+                sampling.copies,
+                sampling.placements,
+                sampling.counts,
+            )
+        },
         "add chains": chain == [2, segments]
         and {rounds} == {len(row) for side in sampling.add_chain_ticks for row in side},
         "context switches": all(cell < len(cells) and at < rounds for cell, at in sampling.switches),

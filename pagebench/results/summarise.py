@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Cell, Contender
+from pagebench.plan.groups import Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, resolving, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
@@ -68,9 +67,9 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         series += _answers(run, samples, index)
         for position, cell in enumerate(samples.group.cells):
             if cell.role == "control":
-                control = _control(samples, cell, position)
+                control = _control(samples, position)
             elif cell.role == "null":
-                comparison = samples.compare(position, _partner(samples, cell, names.NULL_REFERENCE))
+                comparison = samples.compare(position, samples.null_reference(cell))
                 nulls[index] = Compared(samples.row(run, position, comparison), comparison, index)
             if cell.role.startswith(("control", "null")) or samples.group.purpose == "control":
                 continue
@@ -216,15 +215,9 @@ def _judge(
     return judged
 
 
-def _partner(samples: GroupSamples, cell: Cell, variant: str) -> int:
-    """Where the harness' cell that a cell is compared with stands; a contender may serve."""
-    twin = dataclasses.replace(cell.contender, variant=variant)
-    return next(i for i, c in enumerate(samples.group.cells) if c.contender == twin)
-
-
-def _control(samples: GroupSamples, cell: Cell, position: int) -> Control:
+def _control(samples: GroupSamples, position: int) -> Control:
     """The control against its reference."""
-    comparison = samples.compare(position, _partner(samples, cell, names.CONTROL_REFERENCE))
+    comparison = samples.compare(position, samples.control_reference)
     off = abs(comparison.cycles.estimate - CONTROL_CYCLES)
     return Control(
         cycles=estimate_of(comparison.cycles),
