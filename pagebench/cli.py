@@ -21,7 +21,9 @@ from pagebench.plan.options import (
     DEFAULT_MARGIN_CYCLES,
     DEFAULT_PROCESSES,
     DEFAULT_ROUNDS,
+    FEWEST_PROCESSES,
     QUICK_PROCESSES,
+    SELFTEST_RUNS,
 )
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
 from pagebench.report.formats import FORMATS
@@ -261,6 +263,28 @@ def parser() -> Parser:
         "--at-most", metavar="TIME", help=f"stop resolving after 90s, 10min or 2h; default: {AT_MOST}"
     )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
+
+    selftest = subcommands.add_parser(
+        "selftest",
+        help="whether the promises hold here, and what this machine resolves",
+        description="Many runs over pairs whose true difference is known: whether the promises hold on this "
+        "machine, and what it resolves in which time. Exit code 4 where a promise is broken.",
+    )
+    selftest.add_argument(
+        "--runs", type=_at_least(2), default=SELFTEST_RUNS, metavar="N", help="default: %(default)s"
+    )
+    selftest.add_argument(
+        "--processes",
+        type=_at_least(FEWEST_PROCESSES),
+        default=FEWEST_PROCESSES,
+        metavar="N",
+        help="worker processes of each run; default: %(default)s",
+    )
+    selftest.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
+    selftest.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
+    selftest.add_argument("-o", "--output", type=Path, metavar="FILE", help="result file")
+    selftest.add_argument("--of", type=Path, metavar="FILE", help="judge an earlier self-test's result file")
+    _add_format(selftest, "selftest")
 
     show = subcommands.add_parser(
         "show", help="the report of a result file", description="The report of a result file."

@@ -34,7 +34,7 @@ def write(text: str) -> None:
 
 
 # Exit codes beside 0, and 2 for what a user can mend.
-INCONCLUSIVE = 3
+INCONCLUSIVE, BROKEN_PROMISE = 3, 4
 
 # What `run` asks of a plan: fields of options.Options, and the options that set
 # them.  The seed is added by the run itself, the CPU is the machine's matter.
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         path = session.resume(args.resume)
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
-        path = session.start(asked, extra, args.output, words)
+        path = session.start(asked, extra, args.output, ["run", *words])
     summary = _summary_of(path)
     write(FORMATS["run"]["text"](summary))
     write(f"\nraw data: {path}")
@@ -120,6 +120,27 @@ def _save_plots(subject: str, content: Any, directory: Path, stem: str, elsewher
         raise PagebenchError(
             f"cannot write plots to {directory}: {error.strerror}; name another with {elsewhere}"
         ) from error
+
+
+def selftest(args: argparse.Namespace) -> None:
+    """Runs over pairs whose true difference is known; 4 where a promise is broken."""
+    from pagebench.measure import contenders, session
+    from pagebench.report.selftest import Tested
+    from pagebench.results import promises, result_file
+
+    path = args.of
+    if path is None:
+        asked: dict[str, Any] = {"extent": "selftest", "processes": args.runs * args.processes}
+        asked |= {name: value for name in ("seed", "cpu") if (value := getattr(args, name)) is not None}
+        words = ["selftest", "--runs", str(args.runs), "--processes", str(args.processes)]
+        path = session.start(asked, contenders.Outside(), args.output, words)
+    tested = Tested(_summary_of(path), promises.selftest(result_file.read(path), args.processes))
+    write(FORMATS["selftest"][args.format](tested))
+    if args.format == "text":
+        write(f"\nraw data: {path}")
+    broken = [promise for promise in tested.selftest.promises if not promise.kept]
+    if broken:
+        raise PagebenchError(f"{len(broken)} promises are broken: {broken[0].what}", exit_code=BROKEN_PROMISE)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -223,6 +244,7 @@ def list_(args: argparse.Namespace) -> None:
 
 COMMANDS = {
     "run": run,
+    "selftest": selftest,
     "show": show,
     "plot": plot,
     "asm": asm,

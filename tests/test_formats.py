@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import summaries
+import test_promises
 
 from pagebench import cli, report, results
 from pagebench.report import formats
@@ -19,6 +20,7 @@ COMMANDS = {
     "run": ("show", "good.jsonl"),
     "align": ("align", "--max-order", "0", "--struct-page", "64", "--base-page", "4K"),
     "info": ("info",),
+    "selftest": ("selftest", "--of", "selftest.jsonl"),
 }
 
 
@@ -26,6 +28,7 @@ COMMANDS = {
 def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     summaries.file_of(Path("good.jsonl"), PLAN, summaries.made_up)
+    summaries.file_of(Path("selftest.jsonl"), test_promises.plan_of(runs=2), test_promises.scattered)
 
 
 def test_every_subject_is_a_command_and_has_text_and_json() -> None:

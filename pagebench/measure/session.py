@@ -40,8 +40,8 @@ WORTH_SAYING = GIB
 def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words: Sequence[str]) -> Path:
     """Perform a run into a new result file and return its path.
 
-    ``asked``: fields of Options that the user set.  Raises PagebenchError
-    for what cannot be measured or written.
+    ``asked``: fields of Options that the user set; ``words``: how they were typed, command first.  Raises
+    PagebenchError for what cannot be measured or written.
     """
     options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
     objects, suggested = outside.load(options.struct_page_bytes)
@@ -70,7 +70,7 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
     header = Header(
         tool=Tool(**tool.identity()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["python", "-m", "pagebench", "run", *words]),
+        command=shlex.join(["python", "-m", "pagebench", *words]),
         plan=draft,
         machine=described,
         warnings=tuple(machine.warnings(described)),

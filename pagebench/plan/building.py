@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from pagebench import core, names
 from pagebench.errors import PagebenchError
@@ -19,6 +19,8 @@ from pagebench.plan.options import Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, memory_bytes, reserved_memory_bytes
 from pagebench.plan.presets import Grid
 from pagebench.variants import registry
+
+Control = Literal["control-reference", "control", "control-eighth"]
 
 
 def _check_axes(grid: Grid) -> None:
@@ -46,7 +48,7 @@ def _contenders(texts: Iterable[str], options: Options) -> list[Contender]:
 
 
 def _cells(
-    contenders: Sequence[Contender], numbers: Mapping[str, int], control: bool, null: bool
+    contenders: Sequence[Contender], numbers: Mapping[str, int], controls: Sequence[Control], null: bool
 ) -> tuple[Cell, ...]:
     """A group's: the contenders, and what the harness measures beside them."""
     reference = contenders[0]
@@ -60,9 +62,7 @@ def _cells(
         return Cell(Contender(variant, names.PLAIN, backing), role, numbers[encoding_of])
 
     cells.append(harness(names.IDENTITY, "identity", reference.variant))
-    if control:
-        cells.append(harness(names.CONTROL_REFERENCE, "control-reference", names.CONTROL_REFERENCE))
-        cells.append(harness(names.CONTROL, "control", names.CONTROL))
+    cells += [harness(control, control, control) for control in controls]
     if null and numbers[names.ENCODING_NULL] != numbers[names.NULL_REFERENCE]:
         null_reference = harness(names.NULL_REFERENCE, "null-reference", names.NULL_REFERENCE)
         # A contender that is the same cell serves as well.
@@ -90,6 +90,21 @@ def _present(
         and not (own_frames and layout.aliased)
     ]
     return present if present and present[0] == contenders[0] else []
+
+
+def _controls(
+    options: Options, probe: str, level: names.Level, pattern: str, first: bool, inside_l2: bool
+) -> tuple[Control, ...]:
+    """What of the controls a group has: in a run the first chain in L1, in a self-test every one inside L2.
+
+    That of one page in eight is for pages that come one after the other.
+    """
+    if probe != "chain" or options.memory_model is not None:
+        return ()
+    if options.extent == "selftest" and inside_l2:
+        eighth: tuple[Control, ...] = ("control-eighth",) if pattern == "scan" else ()
+        return ("control-reference", "control", *eighth)
+    return ("control-reference", "control") if first and level == "l1" else ()
 
 
 def build(options: Options, levels: Levels, l3_reported: int, available_bytes: int | None) -> Plan:
@@ -131,15 +146,14 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
                 continue
             key = (probe, str(pattern), order, size)
             level = levels.of(size)
-            control = (
-                control_at is None and probe == "chain" and level == "l1" and options.memory_model is None
-            )
-            if control:
+            inside_l2 = size <= levels.l2_bytes // 2
+            controls = _controls(options, probe, level, str(pattern), control_at is None, inside_l2)
+            if controls:
                 control_at = key
             words = registry.tail_words(timed, order)
             # A memory model may misplace the null's own tails.
             null = options.memory_model is None and _take_turns(present, words)
-            cells = _cells(present, words, control, null)
+            cells = _cells(present, words, controls, null)
             # What is re-encoded is the memmap, which is a folio's at least.
             memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
             shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
@@ -179,5 +193,6 @@ def _control_group(
     size = levels.l1_bytes // 2
     # Base pages have no tails for a memory model to misplace.
     order = 2 if options.memory_model is None else 0
-    cells = _cells([reference], registry.tail_words(timed, order), control=True, null=False)
+    words = registry.tail_words(timed, order)
+    cells = _cells([reference], words, ("control-reference", "control"), null=False)
     return Group(order, size, "random", "chain", "l1", True, cells, "control")

@@ -17,7 +17,16 @@ from pagebench.variants import loaded
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
-Role = Literal["contender", "aa", "identity", "control-reference", "control", "null-reference", "null"]
+Role = Literal[
+    "contender",
+    "aa",
+    "identity",
+    "control-reference",
+    "control",
+    "control-eighth",
+    "null-reference",
+    "null",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Cell:
     """What is sampled beside the others of its group.
 
     ``role`` is "contender", "identity" (the harness), "aa" (the reference again, a second copy of its code)
-    "control" (against its "control-reference") or "null" (against ``mask-select``, its
+    "control" and "control-eighth" (against their "control-reference") or "null" (against ``mask-select``, its
     "null-reference", whose code it is, over other words).  ``tail_words``: cells of the same number
     write the same words into tails, and share a memmap without its being re-encoded.
     """

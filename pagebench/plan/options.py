@@ -14,6 +14,8 @@ from pagebench.plan.presets import (
     FULL_GRIDS,
     PRESETS,
     QUICK_GRIDS,
+    SELFTEST_CONTENDERS,
+    SELFTEST_GRIDS,
     Grid,
     Preset,
 )
@@ -27,6 +29,7 @@ DEFAULT_MARGIN_CYCLES = 0.25
 # With a target: what an interval of the median wants, and how long a run may go on by default.
 FEWEST_PROCESSES = 6
 AT_MOST = "10min"
+SELFTEST_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Options:
             if self.preset not in PRESETS:
                 raise names.nearest(self.preset, PRESETS, "preset")
             return PRESETS[self.preset]
+        if self.extent == "selftest":
+            return Preset(self.extent, SELFTEST_CONTENDERS, SELFTEST_GRIDS)
         grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
         return Preset(self.extent, DEFAULT_CONTENDERS, grids)
 

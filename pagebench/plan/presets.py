@@ -32,6 +32,12 @@ DEFAULT_GRIDS = (
     Grid((0, 2, 9), ("256K",), ("random",), ("flags", "get")),
 )
 QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
+# Pairs whose true differences are known, at each cache level.
+SELFTEST_CONTENDERS = ("mask-select", "pointer-select")
+SELFTEST_GRIDS = (
+    Grid((9,), DEFAULT_FOOTPRINTS, ("random",), ("chain", "lookup")),
+    Grid((9,), ("16K", "256K"), ("scan",), ("chain",)),
+)
 FULL_GRIDS = (
     Grid(
         (0, 2, 4, 6, 9),

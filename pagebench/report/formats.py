@@ -47,11 +47,25 @@ def _info_json(described: Any) -> str:
     return json.dumps(info.to_json(described), indent=1)
 
 
-# Of a run's summary, of a results.proofs.Proven, of a report.info.Info.
+def _selftest_text(tested: Any) -> str:
+    from pagebench.report import selftest
+
+    return selftest.render(tested)
+
+
+def _selftest_json(tested: Any) -> str:
+    from pagebench.report import selftest
+
+    return selftest.to_json(tested)
+
+
+# Of a run's summary, of a results.proofs.Proven, of a report.info.Info, of a
+# report.selftest.Tested.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     "run": {"text": _run_text, "json": _run_json},
     "align": {"text": _align_text, "json": _align_json},
     "info": {"text": _info_text, "json": _info_json},
+    "selftest": {"text": _selftest_text, "json": _selftest_json},
 }
 
 

@@ -29,7 +29,7 @@ CLOCKS = {
 }
 
 
-def _fields(rows: Iterable[tuple[str, str]]) -> list[str]:
+def fields(rows: Iterable[tuple[str, str]]) -> list[str]:
     """Label and text, wrapped under itself."""
     lines = []
     for label, text in rows:
@@ -44,7 +44,8 @@ def _percent(share: float | None) -> str:
     return "none" if share == 0 else f"{100 * share:.2g} %"
 
 
-def _machine(summary: Summary) -> list[tuple[str, str]]:
+def machine_fields(summary: Summary) -> list[tuple[str, str]]:
+    """What was measured on, and by what: labels and texts for fields()."""
     machine, clock, caches = summary.machine, summary.clock, summary.machine.caches
     levels = {"L1d": caches.l1d_bytes, "L2": caches.l2_bytes, "L3": caches.l3_bytes}
     sizes = [f"{name} {format_size(size)}" for name, size in levels.items() if size]
@@ -94,7 +95,7 @@ def _header(summary: Summary) -> list[str]:
     disturbed = summary.interference
     title = f"pagebench {tool.version} ({tool.commit or 'unknown commit'}), {summary.created}"
     rows = [
-        *_machine(summary),
+        *machine_fields(summary),
         ("control", _control(summary)),
         ("noise", f"largest |A/A| in ns: {_maxima(summary.noise_maxima)}"),
         *(
@@ -120,7 +121,7 @@ def _header(summary: Summary) -> list[str]:
     if plan.memory_model:
         rows.append(("model", f"memmaps as badly aligned as {plan.memory_model} allows, see `align`"))
     rows += [("warning", text) for text in summary.warnings]
-    return [title, "", *_fields(rows)]
+    return [title, "", *fields(rows)]
 
 
 def _variants(summary: Summary) -> list[str]:

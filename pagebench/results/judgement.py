@@ -63,8 +63,8 @@ def warnings(
     lines = list(of_machine)
     if interference.context_switches > SWITCHED_SHARE * interference.samples:
         lines.append(
-            f"{interference.context_switches} batches met a context switch: end other work on this machine, "
-            "then run again"
+            f"the machine is busy: {interference.context_switches} batches met a context switch; end other "
+            "work on it, then run again"
         )
     changes = [
         (interference.clock_dropped_share or 0, "inside {:.2g} % of the samples"),
