@@ -262,6 +262,9 @@ def parser() -> Parser:
     run.add_argument(
         "--at-most", metavar="TIME", help=f"stop resolving after 90s, 10min or 2h; default: {AT_MOST}"
     )
+    run.add_argument(
+        "--static", action="store_true", help="llvm-mca's prediction of each loop beside its cycles in L1"
+    )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
 
     selftest = subcommands.add_parser(

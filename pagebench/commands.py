@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
         path = session.resume(args.resume)
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
-        path = session.start(asked, extra, args.output, ["run", *words])
+        words += ["--static"] if args.static else []
+        path = session.start(asked, extra, args.output, ["run", *words], args.static)
     summary = _summary_of(path)
     write(FORMATS["run"]["text"](summary))
     write(f"\nraw data: {path}")

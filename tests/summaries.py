@@ -145,6 +145,7 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         "calibration": {"l3_measured_bytes": LEVELS.l3_bytes, "latency_ns": [[MIB, 9.0], [2 * MIB, 12.5]]},
         "clock": {"kind": "counter", "granularity_ns": 10.0, "cost_ns": 8.2},
         "variants": {name: code(name) for name in plan.variant_names},
+        "prediction": None,
         **changes,
     }
 

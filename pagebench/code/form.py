@@ -204,7 +204,9 @@ def analyse(probe: core.Probe, machine: str | None = None) -> Listing:
     own = {at: op for at, op in region.items() if at not in control}
     form, test = _tail_test(probe, region)
     instructions = {
-        at: Instruction(at, op.size, op.mnemonic, op.operands, at in own, at in test, at in control)
+        at: Instruction(
+            at, op.size, op.mnemonic, op.operands, at in own, at in test, at in control, in_loop=at in loop
+        )
         for at, op in ops.items()
     }
     harness = [*_reach(ops, [end], loop.keys() - region.keys()), *(region.keys() & control)]

@@ -14,7 +14,7 @@ class Instruction:
 
     ``offset`` and ``size`` are in bytes.  ``tail_test`` is set for the test of
     bit 0 of the word and for the instruction that consumes it, ``loop_control``
-    for what steps, compares or tests the loop's index.
+    for what steps, compares or tests the loop's index; ``in_loop`` for what runs again and again.
     """
 
     offset: int
@@ -24,6 +24,7 @@ class Instruction:
     in_variant: bool
     tail_test: bool
     loop_control: bool
+    in_loop: bool
 
 
 @dataclass(frozen=True, slots=True)

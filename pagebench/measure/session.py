@@ -19,7 +19,7 @@ from pagebench.host import machine, resources
 from pagebench.measure import calibration, runner
 from pagebench.measure.contenders import Outside
 from pagebench.measure.progress import progress_bar
-from pagebench.measure.timed_code import movable_loops, timed_code
+from pagebench.measure.timed_code import movable_loops, predicted, timed_code
 from pagebench.plan import groups
 from pagebench.plan.building import build
 from pagebench.plan.options import Options
@@ -37,11 +37,17 @@ INTERRUPTED = 130
 WORTH_SAYING = GIB
 
 
-def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words: Sequence[str]) -> Path:
+def start(
+    asked: Mapping[str, Any],
+    outside: Outside,
+    output: Path | None,
+    words: Sequence[str],
+    static: bool = False,
+) -> Path:
     """Perform a run into a new result file and return its path.
 
-    ``asked``: fields of Options that the user set; ``words``: how they were typed, command first.  Raises
-    PagebenchError for what cannot be measured or written.
+    ``asked``: fields of Options that the user set; ``words``: how they were typed, command first;
+    ``static``: whether loops are predicted.  Raises PagebenchError for what cannot be measured or written.
     """
     options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
     objects, suggested = outside.load(options.struct_page_bytes)
@@ -78,6 +84,7 @@ def start(asked: Mapping[str, Any], outside: Outside, output: Path | None, words
         calibration=measured,
         clock=Clock(clock.kind, clock.granularity_ns, clock.cost_ns),
         variants=timed_code(draft),
+        prediction=predicted(draft) if static else None,
     )
     path = output or DIRECTORY / f"{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     writer = result_file.Writer.create(path, header)

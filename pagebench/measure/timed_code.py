@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pagebench import core
-from pagebench.code import form
+from pagebench.code import form, prediction
 from pagebench.plan.groups import Plan
-from pagebench.results.lines import ProbeCode, VariantCode
+from pagebench.results.lines import Prediction, ProbeCode, VariantCode
 from pagebench.variants import registry
 
 
@@ -15,6 +15,18 @@ def timed_code(plan: Plan) -> dict[str, VariantCode]:
     """Every variant and probe that is timed.  Raises PagebenchError for code of no known form."""
     known = registry.known(plan.struct_page_bytes, plan.objects)
     return {name: _variant_code(known[name], plan) for name in plan.variant_names}
+
+
+def predicted(plan: Plan) -> Prediction:
+    """What every loop should take.  Raises PagebenchError where llvm-mca is missing or fails."""
+    predictor = prediction.find()
+    known = registry.known(plan.struct_page_bytes, plan.objects)
+    probes = dict.fromkeys(group.probe for group in plan.groups)
+    cycles = {
+        name: {probe: predictor.cycles(form.analyse(known[name].probes[probe])) for probe in probes}
+        for name in plan.variant_names
+    }
+    return Prediction(f"llvm-mca {predictor.version}", predictor.cpu, cycles)
 
 
 def movable_loops(codes: Mapping[str, VariantCode]) -> dict[str, bool]:

@@ -259,6 +259,27 @@ def counts_table(summary: Summary) -> list[str]:
     return lines
 
 
+def static_table(summary: Summary) -> list[str]:
+    """What a model of the core predicts, beside what was measured."""
+    if summary.predictor is None:
+        return []
+    title = (
+        f"core cycles of a turn in L1, by {summary.predictor}, and as measured; what is left unexplained, "
+        "of the turn and of its difference to the reference; - where a loop has a way around"
+    )
+    lines = ["", *paragraph(title), f"{'':27} ord  mem predicted measured    rest  of diff."]
+    for row in summary.static:
+        numbers = [
+            "-" if value is None else f"{value:.2f}" for value in (row.predicted, row.measured, row.rest)
+        ]
+        difference = "-" if row.difference_rest is None else f"{row.difference_rest:+.2f}"
+        lines.append(
+            f"{row.probe:7}{short(row.contender)[:20]:20} {row.order:3} {size_text(row.footprint_bytes):>4} "
+            f"{numbers[0]:>9} {numbers[1]:>8} {numbers[2]:>7} {difference:>9}"
+        )
+    return lines
+
+
 def zap_table(summary: Summary) -> list[str]:
     """What a difference is at the scale of a kernel operation."""
     rows = summary.operations

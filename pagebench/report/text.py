@@ -18,6 +18,7 @@ from pagebench.report.tables import (
     series_tables,
     short,
     significant,
+    static_table,
     zap_table,
 )
 from pagebench.results.summary import NoiseMaximum, Span, Summary
@@ -248,6 +249,7 @@ def render(summary: Summary) -> str:
         "",
         *paragraph(legend),
         *counts_table(summary),
+        *static_table(summary),
         *zap_table(summary),
         "",
         *_verdicts(summary),

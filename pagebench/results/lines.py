@@ -80,6 +80,22 @@ class VariantCode(msgspec.Struct, frozen=True):
     probes: Mapping[str, ProbeCode]
 
 
+class Prediction(msgspec.Struct, frozen=True):
+    """What loops should take by ``tool``, that takes the core for a ``cpu``: cycles of a turn.
+
+    ``cycles``: by variant, then by probe; null of a loop with a way around.
+    """
+
+    tool: str
+    cpu: str
+    cycles: Mapping[str, Mapping[str, float | None]]
+
+    @property
+    def name(self) -> str:
+        """Tool and core, for a title."""
+        return f"{self.tool}, as {self.cpu}"
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked, where, and with what code; ``warnings`` are of the machine as the run began."""
 
@@ -95,6 +111,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None
     clock: Clock
     variants: Mapping[str, VariantCode]
+    prediction: Prediction | None = None
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sampling"):

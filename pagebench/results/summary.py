@@ -244,6 +244,23 @@ class Resolution(msgspec.Struct, frozen=True):
     seconds_needed: float
 
 
+class Static(msgspec.Struct, frozen=True, kw_only=True):
+    """Cycles of a turn in L1: predicted, measured, and what the prediction leaves unexplained.
+
+    ``difference_rest``: what it leaves of the difference to the reference.  Null where the loop has a way
+    around, and in the reference's row.
+    """
+
+    contender: str
+    probe: str
+    order: int
+    footprint_bytes: int
+    predicted: Number
+    measured: Number
+    rest: Number
+    difference_rest: Number
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run, or as much of it as is finished."""
 
@@ -278,6 +295,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     inconclusive: Inconclusive
     significant: Significant
     resolution: Resolution | None
+    predictor: str | None
+    static: tuple[Static, ...]
     operations: tuple[Operation, ...]
 
 
