@@ -44,8 +44,8 @@ examples:
   python -m pagebench asm branchless --probe chain
       the machine code that is timed
 
-exit codes: 0 done; 1 a gate failed; 2 usage or input; 3 inconclusive where a
-verdict was asked for; 4 a self-test failed; 130 interrupted (what was
+exit codes: 0 done; 1 a gate failed; 2 usage or input; 3 what was asked for
+is not resolved; 4 a self-test failed; 130 interrupted (what was
 measured is kept)
 """
 
@@ -274,7 +274,7 @@ def parser() -> Parser:
         "machine, and what it resolves in which time. Exit code 4 where a promise is broken.",
     )
     selftest.add_argument(
-        "--runs", type=_at_least(2), default=SELFTEST_RUNS, metavar="N", help="default: %(default)s"
+        "--runs", type=_at_least(2), metavar="N", help=f"how many; default: {SELFTEST_RUNS}"
     )
     selftest.add_argument(
         "--processes",

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
     words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
     words += [word for cc in args.cc for word in ("--cc", cc)]
+    words += ["--static"] if args.static else []
     if args.resume:
         given = [*words, *words_of({name: asked[name] for name in ("seed", "cpu") if name in asked})]
         if given or args.output:
@@ -76,7 +77,6 @@ def run(args: argparse.Namespace) -> None:
         path = session.resume(args.resume)
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
-        words += ["--static"] if args.static else []
         path = session.start(asked, extra, args.output, ["run", *words], args.static)
     summary = _summary_of(path)
     write(FORMATS["run"]["text"](summary))
@@ -126,14 +126,19 @@ def _save_plots(subject: str, content: Any, directory: Path, stem: str, elsewher
 def selftest(args: argparse.Namespace) -> None:
     """Runs over pairs whose true difference is known; 4 where a promise is broken."""
     from pagebench.measure import contenders, session
+    from pagebench.plan.options import SELFTEST_RUNS
     from pagebench.report.selftest import Tested
     from pagebench.results import promises, result_file
 
     path = args.of
+    given = [f"--{name}" for name in ("runs", "seed", "cpu", "output") if getattr(args, name) is not None]
+    if path is not None and given:
+        raise PagebenchError(f"--of judges what was measured: leave out {', '.join(given)}")
+    runs = args.runs or SELFTEST_RUNS
     if path is None:
-        asked: dict[str, Any] = {"extent": "selftest", "processes": args.runs * args.processes}
+        asked: dict[str, Any] = {"extent": "selftest", "processes": runs * args.processes}
         asked |= {name: value for name in ("seed", "cpu") if (value := getattr(args, name)) is not None}
-        words = ["selftest", "--runs", str(args.runs), "--processes", str(args.processes)]
+        words = ["selftest", "--runs", str(runs), "--processes", str(args.processes)]
         path = session.start(asked, contenders.Outside(), args.output, words)
     tested = Tested(_summary_of(path), promises.selftest(result_file.read(path), args.processes))
     write(FORMATS["selftest"][args.format](tested))

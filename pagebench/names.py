@@ -20,8 +20,6 @@ ORDERS = range(MAX_FOLIO_ORDER + 1)
 # Where a footprint stays.
 Level = Literal["l1", "l2", "l3", "dram"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-# Caches that run at the core's clock: what lookups take there is core cycles, whatever a cycle took.
-CORE_LEVELS: tuple[Level, ...] = ("l1", "l2")
 # Of a comparison; nothing ever reads "the same".
 Verdict = Literal["reference", "faster", "slower", "equivalent", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

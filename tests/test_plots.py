@@ -500,3 +500,8 @@ def test_pyplot_is_never_imported() -> None:
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.split() == ["matplotlib.figure"]
+
+
+def test_nothing_drawn_is_nothing_saved(tmp_path: Path) -> None:
+    assert plots.save({}, tmp_path / "none", "run") == []
+    assert not (tmp_path / "none").exists()

@@ -45,8 +45,7 @@ def test_every_straight_loop_is_taken(predictor: prediction.Predictor, probe: st
 
 
 def test_without_llvm_mca_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "NUMBERED", "no-such-file")
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", "/no/such/directory")
     with pytest.raises(PagebenchError, match="install the package llvm, or leave it out"):
         prediction.find()
 

@@ -71,15 +71,16 @@ def test_promises_are_kept_where_nothing_is_wrong(tmp_path: Path) -> None:
 
 
 def test_false_alarms_are_those_of_runs_of_so_many_processes(tmp_path: Path) -> None:
-    """Half of the runs see a null that is off: half of them are counted, and no other promise breaks."""
+    """Three runs of four see one null that is off: so many are counted, and no other promise breaks."""
 
     def off(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
-        return scattered(group, cell, process, rounds, null=0.1 * (process // PROCESSES % 2))
+        seen = group.footprint_bytes == 256 * KIB and process // PROCESSES % 4 > 0
+        return scattered(group, cell, process, rounds, null=0.1 * seen)
 
     found = promises.selftest(run_of(tmp_path / "r.jsonl", off), PROCESSES)
     (broken,) = [promise for promise in found.promises if not promise.kept]
     assert broken.what == "nulls between encodings called a difference"
-    assert 5 * RUNS / 2 <= broken.count <= 5 * RUNS / 2 + 10
+    assert RUNS * 3 / 4 <= broken.count <= RUNS * 3 / 4 + 5
 
 
 def test_an_aa_pair_that_is_off_breaks_two_promises(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_promise_breaks_where_chance_would_hardly() -> None:
 def placed(path: Path, placement: float, process: float, rest: float) -> promises.Scatter:
     """A run whose loops take a sine of their offset, and scatter by process and round."""
     plan = plan_of(runs=10)
-    plan = dataclasses.replace(plan, groups=plan.groups[:1], rounds=42)
+    plan = dataclasses.replace(plan, groups=plan.groups[2:3], rounds=42)
     rng = np.random.default_rng(1)
     lines = []
     for number in range(plan.processes):
@@ -154,7 +155,7 @@ def test_scatter_is_told_apart(tmp_path: Path, placement: float, process: float,
     shares = np.array([found.placement, found.process, found.round])
     assert shares == pytest.approx(planted / planted.sum(), abs=0.08)
     assert shares.sum() == pytest.approx(1)
-    assert found.ns == pytest.approx(math.sqrt(planted.sum()), rel=0.15)
+    assert found.ns == pytest.approx(math.sqrt(planted.sum()), rel=0.25)
     assert found.placement_range_ns == pytest.approx(2 * placement, abs=0.03)
 
 
@@ -170,6 +171,7 @@ def test_what_is_resolved_goes_by_the_root_of_the_time(tmp_path: Path) -> None:
 def test_a_run_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PagebenchError, match="a self-test wants two runs of 6 at least"):
         promises.selftest(run_of(tmp_path / "few.jsonl", plan=plan_of(runs=1)), PROCESSES)
-    plain = summaries.plan_of([summaries.group_of(("mask-select", "pointer-select"))], processes=12)
+    group = summaries.group_of(("mask-select", "pointer-select"), control=True)
+    plain = summaries.plan_of([group], processes=12)
     with pytest.raises(PagebenchError, match="is no self-test's"):
         promises.selftest(run_of(tmp_path / "plain.jsonl", summaries.made_up, plain), PROCESSES)

@@ -96,6 +96,21 @@ def test_more_processes_of_one_group_count_there_alone(tmp_path: Path) -> None:
         run_of(tmp_path / "plain.jsonl", plain, more=1)
 
 
+def test_what_is_not_known_yet_goes_on(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "r.jsonl", plan_with(0.01, "ns", processes=1))
+    found = found_in(run)
+    assert {one.resolvable for one in found.unresolved} == {None}
+    assert {one.processes_needed for one in found.unresolved} == {2}
+    assert resolving.groups_of(run, found.unresolved) == [0, 1]
+    said = " ".join(text.render(summarise.summarise(run)).split())
+    assert "nothing of 1 processes; wants 2 processes" in said
+
+
+def test_a_known_zero_of_few_processes_gives_nobody_up(tmp_path: Path) -> None:
+    found = found_in(run_of(tmp_path / "r.jsonl", plan_with(0.1, "ns", null=True, processes=8)))
+    assert all(one.processes_needed for one in found.unresolved)
+
+
 def test_a_known_zero_that_is_off_is_said_to_stay_off(tmp_path: Path) -> None:
     run = run_of(tmp_path / "r.jsonl", plan_with(0.1, "ns", null=True))
     found = found_in(run)

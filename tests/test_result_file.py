@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -306,3 +307,12 @@ def test_rounds_that_cannot_be_trusted_are_not_valid(tmp_path: Path) -> None:
     after = summaries.ADD_CHAIN_CYCLES / 18900 * summaries.TICKS_PER_NS
     of_second = line["segment"].index(1)
     assert samples.ghz[of_second, 2] == pytest.approx((summaries.GHZ + after) / 2)
+
+
+@pytest.mark.parametrize("role", ["aa", "control-reference"])
+def test_a_group_without_what_is_compared_is_damaged(tmp_path: Path, role: str) -> None:
+    group = summaries.group_of(("pointer-branch", "mask-select"), control=True)
+    cells = tuple(cell for cell in group.cells if cell.role != role)
+    plan = summaries.plan_of([dataclasses.replace(group, cells=cells)])
+    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan)])
+    assert "has a damaged header (a group lacks cells" in refused(path)

@@ -332,3 +332,11 @@ def test_interval_properties() -> None:
     assert interval.excludes_zero() and not Interval(0.0, 0.0, 1.0).excludes_zero()
     assert interval.within(0.4) and not interval.within(0.39)
     assert not Interval(0.0, -0.5, 0.1).within(0.4)
+
+
+@pytest.mark.parametrize("count", [6, 41, 1000, 20_000])
+def test_ranks_are_those_of_the_binomial(count: int) -> None:
+    rank, share = statistics._ranks(count)
+    covers = [1 - 2 * scipy.stats.binom.cdf(rank + more, count, 0.5) for more in (0, 1)]
+    assert covers[0] >= 0.95 > covers[1]
+    assert 0 <= share < 1

@@ -16,7 +16,6 @@ from planted_differences import HARNESS, INTERVAL, NAMES, PLANTED, cell_of, exac
 from summaries import GHZ, Floats, jitter
 
 from pagebench.errors import PagebenchError
-from pagebench.names import CORE_LEVELS
 from pagebench.plan.groups import Cell, Contender, Group
 from pagebench.results import result_file, statistics
 from pagebench.units import KIB, MIB
@@ -278,7 +277,7 @@ def with_null(
         ticks = np.array(line["add_chain_ticks"], np.float64)
         ticks[:, 1, ::2] *= clocks[0] / clocks[1]  # in every other round
         line |= {"add_chain_ticks": np.round(ticks).astype(int).tolist()}
-        if group.level in CORE_LEVELS:  # what is looked up there takes the same cycles
+        if summaries.LEVELS.at_core_clock(footprint):  # what is looked up there takes the same cycles
             times = np.array(line["ticks"], np.float64)
             times[np.array(line["segment"]) == 1, ::2] *= clocks[0] / clocks[1]
             line |= {"ticks": np.round(times).astype(int).tolist()}

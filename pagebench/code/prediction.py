@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pagebench.errors import PagebenchError
 
 TURNS = 1000
 # Debian calls them llvm-mca-14, and so on.
-NUMBERED = "llvm-mca-[0-9]*"
+NUMBERED = re.compile(r"llvm-mca-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,13 @@ class Predictor:
 
 def find() -> Predictor:
     """The newest llvm-mca there is.  Raises PagebenchError where there is none."""
-    directories = [Path("/usr/bin"), Path("/usr/local/bin")]
-    numbered = sorted(
-        (path for directory in directories for path in directory.glob(NUMBERED)),
-        key=lambda path: int(path.name.rpartition("-")[2]),
-    )
-    path = str(numbered[-1]) if numbered else shutil.which("llvm-mca")
+    numbered = {
+        int(found[1]): str(path)
+        for directory in os.get_exec_path()
+        for path in Path(directory).glob("llvm-mca-*")
+        if (found := NUMBERED.fullmatch(path.name))
+    }
+    path = numbered[max(numbered)] if numbered else shutil.which("llvm-mca")
     if path is None:
         raise PagebenchError("--static wants llvm-mca: install the package llvm, or leave it out")
     said = _run(path, "--version")

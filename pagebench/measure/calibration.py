@@ -31,18 +31,19 @@ AT_MOST, FURTHEST = 64 * MIB, 512 * MIB
 OUTSIDE, STILL_RISING = 1.4, 0.15
 
 
-def full_at(latencies: Sequence[tuple[int, float]]) -> int:
-    """The size of a cache, from the latency of random lookups by footprint.
+def full_at(latencies: Sequence[tuple[int, float]], l2_bytes: int) -> int:
+    """The size of a cache, from the latency of random lookups by footprint, the first one inside L2.
 
-    The first footprint is taken to be inside the cache.  With F bytes over a cache of C, a share 1 - C/F
-    misses: the C whose line through these shares is nearest to the latencies.  The last footprint, where
-    nothing was seen outside.
+    With F bytes over a cache of C, a share 1 - C/F misses it, and 1 - L2/F misses L2: the C whose line
+    through the shares of what misses L2 is nearest to its latencies.  The last footprint, where nothing was
+    seen outside.
     """
-    footprints, ns = (np.array(column, np.float64) for column in zip(*latencies, strict=True))
+    beyond = _beyond_l2(latencies, l2_bytes)
+    footprints, ns = (np.array(column, np.float64) for column in zip(*beyond, strict=True))
     if ns[-1] < OUTSIDE * ns[0]:
         return int(footprints[-1])
     sizes = np.geomspace(footprints[0], footprints[-1], 400, endpoint=False)
-    misses = np.maximum(0, 1 - sizes[:, None] / footprints)
+    misses = np.maximum(0, 1 - sizes[:, None] / footprints) / (1 - l2_bytes / footprints)
     misses -= misses.mean(axis=1, keepdims=True)
     centred = ns - ns.mean()
     # What is left of the scatter is least where misses and latencies go together most.
@@ -50,10 +51,17 @@ def full_at(latencies: Sequence[tuple[int, float]]) -> int:
     return int(sizes[np.argmax(together)])
 
 
-def _end_is_in_sight(latencies: Sequence[tuple[int, float]]) -> bool:
-    if len(latencies) < 2:
+def _beyond_l2(latencies: Sequence[tuple[int, float]], l2_bytes: int) -> list[tuple[int, float]]:
+    """Without the share of the lookups that hit L2, which take what they take inside it."""
+    (_, in_l2), *others = latencies
+    return [(size, (ns - in_l2 * l2_bytes / size) / (1 - l2_bytes / size)) for size, ns in others]
+
+
+def _end_is_in_sight(latencies: Sequence[tuple[int, float]], l2_bytes: int) -> bool:
+    if len(latencies) < 3:
         return False
-    (_, inside), *_, (_, before), (_, last) = [latencies[0], *latencies]
+    beyond = _beyond_l2(latencies, l2_bytes)
+    (_, inside), *_, (_, before), (_, last) = [beyond[0], *beyond]
     return last >= OUTSIDE * inside and last <= (1 + STILL_RISING) * before
 
 
@@ -75,12 +83,15 @@ def _measure_l3(reported: Levels) -> Calibration:
     clock, rng = core.Clock(), np.random.default_rng(0)
     largest = 2 * max(reported.l3_bytes, 4 * reported.l2_bytes)
     furthest = min(FURTHEST, largest, (resources.available_bytes() or FURTHEST) // 4)
-    latencies: list[tuple[int, float]] = []
-    footprint = 2 * reported.l2_bytes
-    while footprint <= min(AT_MOST, largest) or (footprint <= furthest and not _end_is_in_sight(latencies)):
+    l2 = reported.l2_bytes
+    latencies = [(l2 // 2, _latency_ns(clock, l2 // 2, rng))]
+    footprint = 2 * l2
+    while footprint <= min(AT_MOST, largest) or (
+        footprint <= furthest and not _end_is_in_sight(latencies, l2)
+    ):
         latencies.append((footprint, _latency_ns(clock, footprint, rng)))
         footprint *= 2
-    return Calibration(full_at(latencies), tuple(latencies))
+    return Calibration(full_at(latencies, l2), tuple(latencies))
 
 
 def _latency_ns(clock: core.Clock, footprint: int, rng: np.random.Generator) -> float:

@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,9 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
         with progress_bar() as progress:
             sampled = _run(header, writer, done, progress)
         if sampled and header.calibration is not None:
-            again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
-            writer.append(Recalibration(again))
+            with suppress(OSError):  # all is measured: without memory for it the file does without
+                again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
+                writer.append(Recalibration(again))
     except KeyboardInterrupt:
         raise PagebenchError(
             f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "
@@ -196,16 +198,26 @@ def _run(
 
 
 def _resolve(path: Path, deadline: float, sample: Callable[[Mapping[int, Sequence[int]]], None]) -> None:
-    """Process after process of the groups that want more, until all is resolved or time is up."""
-    took = 0.0
+    """Process after process of the groups that want more, until all is resolved or time is up.
+
+    Widths of intervals scatter, and to stop at the first look that they please would be to choose them: it is
+    resolved what two looks in a row, some processes apart, find so.
+    """
+    took, before = 0.0, False
     while True:
         run = result_file.read(path)
         found = summarise.summarise(run).resolution
-        groups = resolving.groups_of(run, found.unresolved) if found else []
-        if not found or not groups:
+        assert found
+        groups, more = resolving.groups_of(run, found.unresolved), 0
+        if groups:
+            more, before = resolving.until_next_look(found.unresolved), False
+        elif not found.unresolved and not before:
+            groups, before = list(range(len(run.plan.groups))), True
+            more = max(2, run.plan.processes // 3)
+        if not more:
             return
         first = 1 + max(process for process, _ in run.done)
-        for process in range(first, first + resolving.until_next_look(found.unresolved)):
+        for process in range(first, first + more):
             started = time.monotonic()
             if started + took > deadline:
                 return

@@ -48,6 +48,13 @@ class Levels:
         """
         return max(self.l3_bytes // 2, 2 * self.l2_bytes)
 
+    def at_core_clock(self, footprint_bytes: int) -> bool:
+        """Whether lookups stay well inside the caches that run at the core's clock, half of L2.
+
+        What they take is then core cycles, whatever a cycle took.
+        """
+        return footprint_bytes <= self.l2_bytes // 2
+
     def of(self, footprint_bytes: int) -> Level:
         """The first level that holds the footprint."""
         for level, size in zip(names.LEVELS, (self.l1_bytes, self.l2_bytes, self.l3_bytes), strict=False):

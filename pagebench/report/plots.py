@@ -9,10 +9,12 @@ import contextlib
 import math
 import os
 import re
+import signal
 import tempfile
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import cycle
 from multiprocessing import get_context
 from operator import attrgetter
@@ -288,20 +290,31 @@ def save(figures: Mapping[str, Figure], directory: Path, stem: str) -> list[Path
 
     The same summary gives the same bytes.  A file appears whole or not at all.  Raises ``OSError``.
     """
+    if not figures:
+        return []
     directory.mkdir(parents=True, exist_ok=True)
     stems = {name: f"{stem}-{re.sub('[^a-zA-Z0-9_.+-]', '_', name)}" for name in figures}
     cpus = min(len(figures), len(os.sched_getaffinity(0)))
     # Figures hold functions and cannot be sent: a child has them from its parent.
-    children = ProcessPoolExecutor(cpus, get_context("fork"), _inherited.update, (figures,))
+    children = ProcessPoolExecutor(cpus, get_context("fork"), _begin, (figures,))
     with _look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial, children:
         written = children.map(_write, figures, [Path(partial, name) for name in stems.values()])
-        paths = [path for of_figure in list(written) for path in of_figure]
+        try:
+            paths = [path for of_figure in list(written) for path in of_figure]
+        except BrokenProcessPool as error:
+            raise OSError(0, "a process that drew was killed (out of memory?)") from error
         for fig in figures.values():
             fig.clear()
         return [path.replace(directory / path.name) for path in paths]
 
 
 _inherited: dict[str, Figure] = {}
+
+
+def _begin(figures: Mapping[str, Figure]) -> None:
+    """In a child: an interrupt is its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _inherited.update(figures)
 
 
 def _write(name: str, stem: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench import names
-from pagebench.plan.groups import Cell, Group
+from pagebench.plan.groups import Cell
 from pagebench.results import statistics
 from pagebench.results.judgement import number
 from pagebench.results.result_file import SAME_CLOCK, Run, Samples
@@ -31,19 +31,19 @@ class Comparison:
 class GroupSamples:
     """One group's samples over its processes: arrays (processes, cells, rounds).
 
-    ``core_ghz``: the run's core clock.  Where caches run at it, times are those of that clock, whichever one
-    a round met: cycles are what is compared there, and ns another unit of them.
+    Where caches run at the core's clock, times are those of the run's median clock, whichever one a round
+    met: cycles are what is compared there, and ns another unit of them.
     """
 
-    def __init__(self, group: Group, processes: Sequence[Samples], core_ghz: float) -> None:
-        self.group = group
+    def __init__(self, run: Run, index: int, processes: Sequence[Samples]) -> None:
+        self.group = group = run.plan.groups[index]
         self.lines = [samples.sampling for samples in processes]
         self.valid = np.stack([samples.valid for samples in processes])
         measured_ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
         self.ghz = np.stack([samples.ghz for samples in processes])
         self.cycles = measured_ns * self.ghz
-        self.at_core_clock = group.level in names.CORE_LEVELS
-        self.ns = self.cycles / core_ghz if self.at_core_clock else measured_ns
+        self.at_core_clock = run.plan.levels.at_core_clock(group.footprint_bytes)
+        self.ns = self.cycles / run.median_ghz if self.at_core_clock else measured_ns
 
     def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
         return statistics.median_interval(values)
@@ -150,13 +150,11 @@ def estimate_of(interval: statistics.Interval) -> Estimate:
     return Estimate(number(interval.estimate), number(interval.low), number(interval.high))
 
 
-def by_group(run: Run) -> dict[int, GroupSamples]:
-    """The samples of each group that has any, processes in order."""
+def by_group(run: Run, processes: Collection[int] | None = None) -> dict[int, GroupSamples]:
+    """The samples of each group that has any, processes in order; of these ``processes``, or all."""
     by_group: dict[int, list[Samples]] = {}
     for samples in sorted(run.samples, key=lambda samples: samples.key):
-        by_group.setdefault(samples.sampling.group, []).append(samples)
-    core_ghz = float(np.median(run.core_ghz))
-    return {
-        index: GroupSamples(run.plan.groups[index], processes, core_ghz)
-        for index, processes in sorted(by_group.items())
-    }
+        process, index = samples.key
+        if processes is None or process in processes:
+            by_group.setdefault(index, []).append(samples)
+    return {index: GroupSamples(run, index, some) for index, some in sorted(by_group.items())}

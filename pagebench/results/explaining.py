@@ -28,14 +28,14 @@ def static(prediction: Prediction | None, cells: Sequence[Row], harness: Sequenc
             for row in (*inside, *harness)
             if row.probe == probe and (row.order, row.footprint_bytes, row.pattern) == place
         ]
-        reference = mine[0]
+        reference = next((row for row in mine if row.verdict == "reference"), None)
         rests: dict[str, Number] = {}
         for row in mine:
             predicted, measured = prediction.cycles[row.variant][probe], row.cycles.median
             known = predicted is not None and measured is not None
             rest = number(measured - predicted) if known else None  # type: ignore[operator]
             rests[row.contender] = rest
-            of_reference = rests[reference.contender]
+            of_reference = None if reference is None else rests.get(reference.contender)
             compared = row is not reference and rest is not None and of_reference is not None
             rows.append(
                 Static(

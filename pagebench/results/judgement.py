@@ -99,7 +99,7 @@ def warnings(
         )
     if interference.immovable_loops:
         lines.append("some loops could not be copied: their placement is one accident, not drawn anew")
-    if finished.processes < FEW_PROCESSES:
+    if min((row.processes for row in cells), default=finished.processes) < FEW_PROCESSES:
         lines.append("with fewer than ten processes intervals are rough and p says little")
     return lines
 

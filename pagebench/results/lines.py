@@ -165,7 +165,8 @@ def check_fits(sampling: Sampling, plan: Plan) -> None:
     rounds, segments = len(sampling.lookups), 1 + max(sampling.segment, default=0)
     chain = [len(sampling.add_chain_ticks), *{len(side) for side in sampling.add_chain_ticks}]
     fits = {
-        "rounds": rounds > 0 and {rounds} == {len(row) for row in (*sampling.ticks, *sampling.placements)},
+        "rounds": rounds == plan.rounds
+        and {rounds} == {len(row) for row in (*sampling.ticks, *sampling.placements)},
         "cells": {len(cells)}
         == {
             len(of_cells)
@@ -190,6 +191,16 @@ def check_fits(sampling: Sampling, plan: Plan) -> None:
     }
     if wrong := [what for what, fit in fits.items() if not fit]:
         raise ValueError(f"its {', '.join(wrong)} do not fit the plan")
+
+
+def check_roles(plan: Plan) -> None:
+    """Whether every group has what is compared in it.  Raises ValueError."""
+    for group in plan.groups:
+        roles = [cell.role for cell in group.cells]
+        known = {"control": "control-reference", "control-eighth": "control-reference"}
+        missing = {known[role] for role in roles if role in known} - set(roles)
+        if roles[0] != "contender" or roles.count("aa") != 1 or missing:
+            raise ValueError(f"a group lacks cells ({group.title})")
 
 
 def check_printable(decoded: Any) -> None:

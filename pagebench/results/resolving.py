@@ -12,13 +12,15 @@ from pagebench.results.summary import Resolution, Row, Unresolved
 START_S = 0.4
 # Intervals of a few processes scatter themselves.
 SPARE = 1.1
+# A known zero is off for good if an interval of 99.9 % says so, of as many processes at least.
+WIDER, ENOUGH_PROCESSES = 1.7, 12
 
 
 def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Resolution | None:
     """Whether every comparison of ``cells`` resolves the run's target; None of a run without one.
 
-    ``known_zeros``: A/A pairs and nulls.  One whose whole interval is off by more than the target does not
-    come nearer by more processes, and what it is a floor for neither.
+    ``known_zeros``: A/A pairs and nulls.  One that is off by more than the target does not come nearer by
+    more processes, and what it is a floor for neither.
     """
     target = run.plan.target
     if target is None:
@@ -40,7 +42,9 @@ def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Re
             if (zero.probe, zero.level) == (row.probe, row.level)
         )
         ratio = math.nan if resolvable_ns is None else resolvable_ns / asked_ns
-        needed = None if off or math.isnan(ratio) else math.ceil(row.processes * ratio**2 * SPARE)
+        # What is not known yet may be with twice as many.
+        factor = 2.0 if math.isnan(ratio) else ratio**2 * SPARE
+        needed = None if off else math.ceil(row.processes * factor)
         unresolved.append(
             Unresolved(
                 contender=row.contender,
@@ -62,11 +66,11 @@ def _place(row: Row) -> tuple[object, ...]:
 
 
 def _least(row: Row) -> float:
-    """How near to zero an interval comes."""
-    low, high = row.difference.ns.low, row.difference.ns.high
-    if low is None or high is None:
+    """How near to zero a known zero may be."""
+    ns = row.difference.ns
+    if ns.estimate is None or ns.low is None or ns.high is None or row.processes < ENOUGH_PROCESSES:
         return 0.0
-    return max(low, -high, 0.0)
+    return max(0.0, abs(ns.estimate) - WIDER * (ns.high - ns.low) / 2)
 
 
 def groups_of(run: Run, unresolved: Sequence[Unresolved]) -> list[int]:
@@ -76,14 +80,14 @@ def groups_of(run: Run, unresolved: Sequence[Unresolved]) -> list[int]:
 
 
 def until_next_look(unresolved: Sequence[Unresolved]) -> int:
-    """How many processes to add before it is worth asking again: twice as many at most."""
+    """How many processes to add before it is worth asking again: a tenth at least, twice as many at most."""
     wanted = [
         (one.processes_needed - one.processes, one.processes)
         for one in unresolved
         if one.processes_needed is not None
     ]
     nearest, have = min(wanted)
-    return max(1, min(nearest, have))
+    return max(1, have // 10, min(nearest, have))
 
 
 def _seconds_needed(run: Run, unresolved: Sequence[Unresolved]) -> float:

@@ -29,6 +29,7 @@ from pagebench.results.lines import (
     Sampling,
     check_fits,
     check_printable,
+    check_roles,
 )
 from pagebench.results.statistics import median
 
@@ -83,6 +84,11 @@ class Run:
     def core_ghz(self) -> npt.NDArray[np.float64]:
         """The median core clock of each sampling."""
         return np.array([median(samples.ghz) for samples in self.samples])
+
+    @cached_property
+    def median_ghz(self) -> float:
+        """The median core clock of the run."""
+        return median(self.core_ghz)
 
     @property
     def done(self) -> set[tuple[int, int]]:
@@ -233,7 +239,9 @@ def _header(path: Path, line: bytes) -> Header:
         )
     try:
         check_printable(decoded)
-        return msgspec.convert(decoded, Header)
+        header = msgspec.convert(decoded, Header)
+        check_roles(header.plan)
+        return header
     except (ValueError, RecursionError) as error:
         raise PagebenchError(f"{path} has a damaged header ({_why(error)})") from error
 

@@ -84,11 +84,17 @@ def _ranks(count: int) -> tuple[int, float]:
     From below the one of that index and the next, and what share of the way.
     """
 
-    def covers(rank: int) -> float:  # from the value of that rank, from 1, to the one as far from the top
-        return 1 - 2 * sum(math.comb(count, k) for k in range(rank)) / (1 << count)
-
-    rank = max(rank for rank in range(1, count // 2 + 1) if covers(rank) >= CONFIDENCE)
-    beyond = (covers(rank) - CONFIDENCE) / (covers(rank) - covers(rank + 1))
+    # What the interval from the value of a rank, from 1, to the one as far from the top covers, and the next.
+    rank, term, below = 1, 1, 1  # term: binomial coefficient; below: their sum
+    covers = next_covers = 1 - 2 / (1 << count)
+    while True:
+        term = term * (count - rank + 1) // rank
+        below += term
+        next_covers = 1 - below / (1 << count - 1)
+        if next_covers < CONFIDENCE:
+            break
+        rank, covers = rank + 1, next_covers
+    beyond = (covers - CONFIDENCE) / (covers - next_covers)
     return rank - 1, (count - rank) * beyond / (rank + (count - 2 * rank) * beyond)
 
 

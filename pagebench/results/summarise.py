@@ -67,7 +67,7 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         series += _answers(run, samples, index)
         for position, cell in enumerate(samples.group.cells):
             if cell.role == "control":
-                control = _control(samples, position)
+                control = control or _control(samples, position)
             elif cell.role == "null":
                 comparison = samples.compare(position, samples.null_reference(cell))
                 nulls[index] = Compared(samples.row(run, position, comparison), comparison, index)
@@ -269,15 +269,13 @@ def _clock_dropped(samples: Samples) -> int:
 
 
 def _clock_changed(run: Run) -> float:
-    """The share of rounds that some comparison leaves out for the core clocks that its cells met."""
-    levels = {index: group.level for index, group in enumerate(run.plan.groups)}
+    """Of the rounds beyond half of L2, those that some comparison leaves out for its cells' core clocks."""
     shares = [
-        0.0
-        if levels[samples.sampling.group] in names.CORE_LEVELS
-        else float(differing_clocks(samples.ghz, samples.ghz[:1]).any(axis=0).mean())
+        float(differing_clocks(samples.ghz, samples.ghz[:1]).any(axis=0).mean())
         for samples in run.samples
+        if not run.plan.levels.at_core_clock(run.plan.groups[samples.sampling.group].footprint_bytes)
     ]
-    return sum(shares) / len(shares)
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 def _timed_share(run: Run) -> dict[names.Level, float | None]:

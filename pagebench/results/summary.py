@@ -34,7 +34,7 @@ class Estimate(msgspec.Struct, frozen=True):
 class Times(msgspec.Struct, frozen=True):
     """Medians and low quantiles over rounds, then medians over processes; the median's interval.
 
-    Inside L2, at the run's median core clock.
+    Up to half of L2, at the run's median core clock.
     """
 
     median: Number
@@ -139,8 +139,8 @@ class Interference(msgspec.Struct, frozen=True):
     """What disturbed the run.
 
     ``clock_dropped_share``: of the samples, those in which the core clock changed by more than 1 %.
-    ``clock_changed_share``: of the rounds, those beyond L2 whose cells, taking turns, met core clocks that
-    differ by more than 1 %; their comparisons leave them out.  ``steal_share`` is of the workers' time.
+    ``clock_changed_share``: of the rounds beyond half of L2, those whose cells met core clocks that differ by
+    more than 1 %; their comparisons leave them out.  ``steal_share`` is of the workers' time.
     """
 
     samples: int
