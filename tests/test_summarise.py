@@ -318,3 +318,26 @@ def test_different_clocks_are_no_differences(tmp_path: Path, footprint: int, lef
         assert cell_of(changing, name)["difference"]["cycles"]["estimate"] == pytest.approx(
             one["estimate"] * GHZ, abs=0.01
         )
+
+
+def test_noise_at_the_edge_of_l2_is_no_floor_well_inside(tmp_path: Path) -> None:
+    groups = [summaries.group_of(NAMES, order=order, footprint=size) for order in (2, 9) for size in SIZES]
+    assert {group.level for group in groups} == {"l2"}
+
+    def edge(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
+        off = 0.3 if cell.role == "aa" and group.footprint_bytes == SIZES[1] else 0.0
+        return planted(group, cell, process, rounds) + off
+
+    summary = summaries.summary_of(tmp_path / "r.jsonl", plan_with(*groups), edge)
+    floors = {
+        size: [
+            cell["smallest_resolvable_ns"]
+            for cell in summary["cells"]
+            if cell["footprint_bytes"] == size and cell["verdict"] != "reference"
+        ]
+        for size in SIZES
+    }
+    assert max(floors[SIZES[0]]) < 0.01 and min(floors[SIZES[1]]) > 0.29
+
+
+SIZES = (256 * KIB, 512 * KIB)

@@ -55,6 +55,10 @@ class Levels:
         """
         return footprint_bytes <= self.l2_bytes // 2
 
+    def noise_class(self, footprint_bytes: int) -> tuple[Level, bool]:
+        """Footprints of one class are as noisy as each other: a level's, the outer half of L2 apart."""
+        return self.of(footprint_bytes), self.at_core_clock(footprint_bytes)
+
     def of(self, footprint_bytes: int) -> Level:
         """The first level that holds the footprint."""
         for level, size in zip(names.LEVELS, (self.l1_bytes, self.l2_bytes, self.l3_bytes), strict=False):

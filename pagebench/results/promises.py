@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.names import Level
-from pagebench.plan.groups import Group
 from pagebench.results import judgement, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group
 from pagebench.results.judgement import number
@@ -156,13 +155,16 @@ def _pairs(groups: Mapping[int, GroupSamples]) -> Iterator[Pair]:
     """Every pair of known difference, with the floor that a report would give it."""
     known = {index: list(_known(samples)) for index, samples in groups.items()}
 
-    def of_level(kind: Kind, index: int) -> dict[int, float]:
+    def alike(index: int) -> tuple[object, ...]:
         group = groups[index].group
+        return group.probe, group.level, groups[index].at_core_clock
+
+    def of_level(kind: Kind, index: int) -> dict[int, float]:
         return {
             other: comparison.ns.estimate
             for other, comparisons in known.items()
             for kind_, comparison in comparisons
-            if kind_ == kind and _level(groups[other].group) == _level(group)
+            if kind_ == kind and alike(other) == alike(index)
         }
 
     for index, comparisons in known.items():
@@ -178,10 +180,6 @@ def _pairs(groups: Mapping[int, GroupSamples]) -> Iterator[Pair]:
                 others = [null for other, null in nulls.items() if other != index and kind == "null"]
                 floor = judgement.floor(comparison.ns, list(noise.values()), own, others)
             yield Pair(kind, index, comparison, floor)
-
-
-def _level(group: Group) -> tuple[str, str]:
-    return group.probe, group.level
 
 
 def _promises(
@@ -267,7 +265,7 @@ def _resolves(
         least = max(abs(zero.comparison.ns.estimate) for zero in zeros)
         lines = [samples.sampling for samples in run.samples if samples.sampling.group == index]
         each = START_S + float(np.mean([line.set_up_ns + line.sampling_ns for line in lines])) / 1e9
-        seconds, ns = processes * each, float(np.median(floors))
+        seconds, ns = processes * each, max(least, float(np.median(floors)))
         yield Resolves(
             probe=group.probe,
             pattern=group.pattern,

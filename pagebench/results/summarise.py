@@ -167,18 +167,20 @@ def _answers(run: Run, samples: GroupSamples, index: int) -> list[Compared]:
 
 
 def _floor(run: Run, one: Compared, aa: Mapping[int, Compared], nulls: Mapping[int, Compared]) -> float:
-    """What a comparison can resolve: its interval, and what is known to be zero in its probe and cache level.
+    """What a comparison can resolve: its interval, and what is known to be zero in its probe and noise class.
 
     An A/A pair's own floor is that of the others.
     """
     groups = run.plan.groups
 
+    def alike(index: int) -> tuple[object, ...]:
+        return groups[index].probe, *run.plan.levels.noise_class(groups[index].footprint_bytes)
+
     def of_level(pairs: Mapping[int, Compared]) -> dict[int, float]:
-        level = groups[one.index].probe, groups[one.index].level
         return {
             index: pair.comparison.ns.estimate
             for index, pair in pairs.items()
-            if (groups[index].probe, groups[index].level) == level
+            if alike(index) == alike(one.index)
         }
 
     pairs = of_level(aa)
