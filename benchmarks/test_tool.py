@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -47,6 +48,8 @@ IDENTITY_GOAL_CYCLES = 1.3
 # The rest: warm-ups, a fifth; encodings that take turns; add chains around each of their segments.
 TIMED_SHARE_GOAL = 0.55
 HELP_GOAL_SECONDS = 0.3
+# 0.38 on Sapphire Rapids, where the file of 24 processes took 1.55 before.
+SHOW_GOAL_SECONDS = 0.6
 
 TIMER = MeasuredTimer()
 
@@ -250,3 +253,26 @@ def test_help(benchmark: BenchmarkFixture) -> None:
     benchmark.pedantic(start, rounds=9, warmup_rounds=1)
     goal = f"the best of {len(took)} starts below {HELP_GOAL_SECONDS} s"
     judge(benchmark, goal, min(took), min(took) < HELP_GOAL_SECONDS)
+
+
+@pytest.mark.benchmark(group="command line")
+def test_show(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """The report of a file as large as a default run's: two of its processes, seven times."""
+    path, program = tmp_path / "r.jsonl", [sys.executable, "-m", "pagebench"]
+    asked = ["run", "--processes", "2", "--no-plots", "-o", str(path)]
+    subprocess.run([*program, *asked], stdout=subprocess.DEVNULL, check=True)
+    header, *lines = (json.loads(line) for line in path.read_bytes().splitlines())
+    header["plan"]["processes"] = options.DEFAULT_PROCESSES
+    measured = [line for line in lines if line["kind"] == "sampling"]
+    for again in range(1, options.DEFAULT_PROCESSES // 2):
+        lines += [line | {"process": line["process"] + 2 * again} for line in measured]
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
+    took: list[float] = []
+
+    def show() -> None:
+        command = [*program, "show", str(path)]
+        took.append(seconds(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True)))
+
+    benchmark.pedantic(show, rounds=5, warmup_rounds=1)
+    goal = f"the best of {len(took)} reports below {SHOW_GOAL_SECONDS} s"
+    judge(benchmark, goal, min(took), min(took) < SHOW_GOAL_SECONDS)

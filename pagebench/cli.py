@@ -22,7 +22,6 @@ from pagebench.plan.options import (
     DEFAULT_PROCESSES,
     DEFAULT_ROUNDS,
     FEWEST_PROCESSES,
-    QUICK_PROCESSES,
     SELFTEST_RUNS,
 )
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
@@ -209,7 +208,7 @@ def parser() -> Parser:
         "--processes",
         type=_at_least(2),
         metavar="N",
-        help=f"worker processes, one at a time ({DEFAULT_PROCESSES}, quick {QUICK_PROCESSES})",
+        help=f"worker processes, one at a time ({DEFAULT_PROCESSES})",
     )
     run.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"

@@ -172,7 +172,7 @@ TABLES: dict[tuple[str, str], Iterable[object]] = {
     ("run", "--memory-model"): [model.name for model in models.MODELS],
     ("run", "--struct-page"): names.BUILT_IN_STRUCT_PAGES,
     ("run", "--rounds"): [options.DEFAULT_ROUNDS],
-    ("run", "--processes"): [options.DEFAULT_PROCESSES, options.QUICK_PROCESSES],
+    ("run", "--processes"): [options.DEFAULT_PROCESSES],
     ("run", "--margin"): [options.DEFAULT_MARGIN_CYCLES],
     ("asm", "--probe"): PROBES,
     ("align", "--base-page"): [format_size(page.bytes) for page in models.BASE_PAGES],

@@ -24,7 +24,7 @@ def test_the_default_run() -> None:
 
 def test_quick_is_a_part_of_the_default_run() -> None:
     made = build(extent="quick")
-    assert (len(made.groups), made.processes) == (6, options.QUICK_PROCESSES)
+    assert (len(made.groups), made.processes) == (6, options.DEFAULT_PROCESSES)
     assert axes(made) <= axes(build())
     assert {g.level for g in made.groups} <= {"l1", "l2"}
 

@@ -24,7 +24,6 @@ from pagebench.variants import loaded
 
 DEFAULT_ROUNDS = 42
 DEFAULT_PROCESSES = 14
-QUICK_PROCESSES = 14
 DEFAULT_MARGIN_CYCLES = 0.25
 # With a target: what an interval of the median wants, and how long a run may go on by default.
 FEWEST_PROCESSES = 6
@@ -77,7 +76,7 @@ class Options:
         """As many as were asked for, or as what was asked for takes."""
         if self.resolve is not None:
             return max(self.processes or 0, FEWEST_PROCESSES)
-        return self.processes or (QUICK_PROCESSES if self.extent == "quick" else DEFAULT_PROCESSES)
+        return self.processes or DEFAULT_PROCESSES
 
     def grids(self) -> Sequence[Grid]:
         """The prepared grids, or, once an axis is named, a product.

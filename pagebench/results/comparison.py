@@ -45,9 +45,6 @@ class GroupSamples:
         self.at_core_clock = run.plan.levels.at_core_clock(group.footprint_bytes)
         self.ns = self.cycles / run.median_ghz if self.at_core_clock else measured_ns
 
-    def _over_processes(self, values: statistics.Floats) -> statistics.Interval:
-        return statistics.median_interval(values)
-
     @cached_property
     def _quantiles(self) -> tuple[statistics.Floats, statistics.Floats, statistics.Floats]:
         """Over the rounds of each process and cell: the low quantile and the median of ns, that of cycles."""
@@ -66,9 +63,9 @@ class GroupSamples:
             kinds = np.stack([ns[:, 0] - ns[:, 1], cycles[:, 0] - cycles[:, 1], ns[:, 0] / ns[:, 1]])
         of_ns, of_cycles, ratio = statistics.trimmed_mean(np.where(comparable, kinds, np.nan))
         return Comparison(
-            self._over_processes(of_ns),
-            self._over_processes(of_cycles),
-            self._over_processes(ratio),
+            statistics.median_interval(of_ns),
+            statistics.median_interval(of_cycles),
+            statistics.median_interval(ratio),
             statistics.t_test_p(of_ns),
         )
 
@@ -96,7 +93,7 @@ class GroupSamples:
         cell = self.group.cells[position]
         layout, variant = cell.contender.layout, cell.contender.variant
         low_ns, median_ns, median_cycles = (of_kind[:, position] for of_kind in self._quantiles)
-        median = self._over_processes(median_ns)
+        median = statistics.median_interval(median_ns)
         low, cycles = statistics.median(low_ns), statistics.median(median_cycles)
         return Row(
             contender=str(cell.contender),
