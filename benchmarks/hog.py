@@ -13,9 +13,8 @@ import sys
 import numpy as np
 
 from pagebench.host import machine
+from pagebench.names import LINE_BYTES
 from pagebench.units import MIB
-
-LINE_BYTES = 64
 
 
 def main() -> None:

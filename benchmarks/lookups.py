@@ -13,9 +13,9 @@ from pagebench.code import form
 from pagebench.measure import sampling
 from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
+from pagebench.names import LINE_BYTES
 
 FOOTPRINT_BYTES = 16 << 10
-LINE_BYTES = 64
 TRIAL_LOOKUPS = 4000
 TRIALS = 3
 

@@ -128,7 +128,7 @@ def selftest(args: argparse.Namespace) -> None:
     from pagebench.measure import contenders, session
     from pagebench.plan.options import SELFTEST_RUNS
     from pagebench.report.selftest import Tested
-    from pagebench.results import promises, result_file
+    from pagebench.results import promises, result_file, summarise
 
     path = args.of
     given = [f"--{name}" for name in ("runs", "seed", "cpu", "output") if getattr(args, name) is not None]
@@ -140,7 +140,8 @@ def selftest(args: argparse.Namespace) -> None:
         asked |= {name: value for name in ("seed", "cpu") if (value := getattr(args, name)) is not None}
         words = ["selftest", "--runs", str(runs), "--processes", str(args.processes)]
         path = session.start(asked, contenders.Outside(), args.output, words)
-    tested = Tested(_summary_of(path), promises.selftest(result_file.read(path), args.processes))
+    run = result_file.read(path)
+    tested = Tested(summarise.summarise(run), promises.selftest(run, args.processes))
     write(FORMATS["selftest"][args.format](tested))
     if args.format == "text":
         write(f"\nraw data: {path}")

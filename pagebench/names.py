@@ -20,6 +20,7 @@ ORDERS = range(MAX_FOLIO_ORDER + 1)
 # Where a footprint stays.
 Level = Literal["l1", "l2", "l3", "dram"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+LINE_BYTES = 64  # of a cache, on every architecture there is here
 # Of a comparison; nothing ever reads "the same".
 Verdict = Literal["reference", "faster", "slower", "equivalent", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

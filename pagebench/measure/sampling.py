@@ -25,8 +25,7 @@ from pagebench.measure.schedule import (
 )
 from pagebench.measure.verification import expected_addresses
 from pagebench.measure.windows import Windows
-from pagebench.memmap.patterns import LINE_BYTES
-from pagebench.names import Level
+from pagebench.names import LINE_BYTES, Level
 from pagebench.plan import groups
 
 Ints = npt.NDArray[np.int64]

@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -153,9 +152,7 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
         with progress_bar() as progress:
             sampled = _run(header, writer, done, progress)
         if sampled and header.calibration is not None:
-            with suppress(OSError):  # all is measured: without memory for it the file does without
-                again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
-                writer.append(Recalibration(again))
+            _recalibrate(header, writer)
     except KeyboardInterrupt:
         raise PagebenchError(
             f"interrupted: what was measured is kept, see `pagebench show {writer.path}`; "
@@ -164,6 +161,16 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
         ) from None
     finally:
         writer.close()
+
+
+def _recalibrate(header: Header, writer: result_file.Writer) -> None:
+    """Measure the L3 again; where that fails, all else is measured, and it is said."""
+    try:
+        again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
+    except OSError as error:
+        print(f"pagebench: the L3 was not measured again ({error.strerror})", file=sys.stderr)
+    else:
+        writer.append(Recalibration(again))
 
 
 def _run(

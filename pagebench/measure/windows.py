@@ -54,5 +54,5 @@ class Windows:
             self._lines[head_too] = patterns.touched_lines(self.folio_map, self.pfns, head_too)
         lines = self._lines[head_too]
         if not names.find_layout(layout).aliased:
-            return len(lines) * patterns.LINE_BYTES
-        return frame_map(layout, self.folio_map).touched_bytes(lines, patterns.LINE_BYTES)
+            return len(lines) * names.LINE_BYTES
+        return frame_map(layout, self.folio_map).touched_bytes(lines, names.LINE_BYTES)

@@ -30,6 +30,7 @@ from pagebench.measure.spare_cpu import SpareCpu
 from pagebench.measure.verification import verify
 from pagebench.measure.windows import Windows
 from pagebench.memmap import folios, patterns
+from pagebench.names import LINE_BYTES
 from pagebench.plan import groups, places
 from pagebench.results.lines import Sampling
 from pagebench.variants import registry
@@ -38,7 +39,6 @@ from pagebench.variants import registry
 SPIN_NS = 100_000_000
 # One for nearly every round: with 16, lookups differed between processes by twice as much.
 COPIES = 64
-LINE_BYTES = 64
 
 # A loop: variant, probe, whether it is the A/A pair's second copy.
 Loop = tuple[str, str, bool]

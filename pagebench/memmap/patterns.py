@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.memmap.folios import FolioMap, uniform_bytes
-from pagebench.names import PAGE_SIZE, PATTERNS, PatternRow, nearest
+from pagebench.names import LINE_BYTES, PAGE_SIZE, PATTERNS, PatternRow, nearest
 
-LINE_BYTES = 64
 # Offsets in any struct page: compound_head or compound_info, flags, _refcount.
 WORD_BYTES_IN = 8
 HEAD_BYTES_IN = (0, 52)

@@ -55,10 +55,6 @@ class Levels:
         """
         return footprint_bytes <= self.l2_bytes // 2
 
-    def noise_class(self, footprint_bytes: int) -> tuple[Level, bool]:
-        """Footprints of one class are as noisy as each other: a level's, the outer half of L2 apart."""
-        return self.of(footprint_bytes), self.at_core_clock(footprint_bytes)
-
     def of(self, footprint_bytes: int) -> Level:
         """The first level that holds the footprint."""
         for level, size in zip(names.LEVELS, (self.l1_bytes, self.l2_bytes, self.l3_bytes), strict=False):
@@ -192,6 +188,10 @@ class Plan:
     # Variants from elsewhere than the core.
     objects: tuple[loaded.Loaded, ...] = ()
     target: Target | None = None
+
+    def noise_class(self, probe: str, footprint_bytes: int) -> tuple[str, Level, bool]:
+        """What is as noisy as each other: a probe in a cache level, in the outer half of L2 apart."""
+        return probe, self.levels.of(footprint_bytes), self.levels.at_core_clock(footprint_bytes)
 
     @property
     def variant_names(self) -> tuple[str, ...]:

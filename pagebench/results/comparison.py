@@ -42,6 +42,7 @@ class GroupSamples:
         measured_ns = np.where(self.valid, np.stack([samples.ns for samples in processes]), np.nan)
         self.ghz = np.stack([samples.ghz for samples in processes])
         self.cycles = measured_ns * self.ghz
+        self.noise_class = run.plan.noise_class(group.probe, group.footprint_bytes)
         self.at_core_clock = run.plan.levels.at_core_clock(group.footprint_bytes)
         self.ns = self.cycles / run.median_ghz if self.at_core_clock else measured_ns
 

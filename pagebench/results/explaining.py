@@ -10,10 +10,7 @@ from pagebench.results.summary import Number, Row, Static
 
 
 def static(prediction: Prediction | None, cells: Sequence[Row], harness: Sequence[Row]) -> list[Static]:
-    """The cells that are inside L1 and hit it, one of each contender and probe: where predictions hold.
-
-    ``cells`` have each group's reference first.
-    """
+    """The cells that are inside L1 and hit it, one of each contender and probe: where predictions hold."""
     if prediction is None:
         return []
     rows: list[Static] = []
@@ -28,25 +25,24 @@ def static(prediction: Prediction | None, cells: Sequence[Row], harness: Sequenc
             for row in (*inside, *harness)
             if row.probe == probe and (row.order, row.footprint_bytes, row.pattern) == place
         ]
-        reference = next((row for row in mine if row.verdict == "reference"), None)
-        rests: dict[str, Number] = {}
-        for row in mine:
-            predicted, measured = prediction.cycles[row.variant][probe], row.cycles.median
-            known = predicted is not None and measured is not None
-            rest = number(measured - predicted) if known else None  # type: ignore[operator]
-            rests[row.contender] = rest
-            of_reference = None if reference is None else rests.get(reference.contender)
-            compared = row is not reference and rest is not None and of_reference is not None
-            rows.append(
-                Static(
-                    contender=row.contender,
-                    probe=probe,
-                    order=row.order,
-                    footprint_bytes=row.footprint_bytes,
-                    predicted=predicted,
-                    measured=measured,
-                    rest=rest,
-                    difference_rest=number(rest - of_reference) if compared else None,  # type: ignore[operator]
-                )
+        rests = [_less(row.cycles.median, prediction.cycles[row.variant][probe]) for row in mine]
+        references = (rest for row, rest in zip(mine, rests, strict=True) if row.verdict == "reference")
+        of_reference = next(references, None)
+        rows += [
+            Static(
+                contender=row.contender,
+                probe=probe,
+                order=row.order,
+                footprint_bytes=row.footprint_bytes,
+                predicted=prediction.cycles[row.variant][probe],
+                measured=row.cycles.median,
+                rest=rest,
+                difference_rest=None if row.verdict == "reference" else _less(rest, of_reference),
             )
+            for row, rest in zip(mine, rests, strict=True)
+        ]
     return rows
+
+
+def _less(one: Number, other: Number) -> Number:
+    return None if one is None or other is None else number(one - other)

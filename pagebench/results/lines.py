@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pagebench.host.machine import Machine
+from pagebench.names import LINE_BYTES
 from pagebench.plan.groups import Plan
 
 KIND = "pagebench"
@@ -20,7 +21,7 @@ SCHEMA = 3
 # No clock and no counter comes near; sums of them still fit 64 bits.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
-Placement = Annotated[int, msgspec.Meta(ge=0, lt=64)]
+Placement = Annotated[int, msgspec.Meta(ge=0, lt=LINE_BYTES)]
 Ratio = Annotated[float, msgspec.Meta(gt=0)]
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.names import Level
+from pagebench.names import LINE_BYTES, Level
 from pagebench.results import judgement, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group
 from pagebench.results.judgement import number
@@ -34,7 +34,6 @@ CHANCE = 0.01
 BUDGETS_S = (10.0, 60.0, 600.0)
 # Rounds farther from the median than so many median deviations are a neighbour's.
 OUTLYING = 6.0
-LINE_BYTES = 64
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -155,16 +154,12 @@ def _pairs(groups: Mapping[int, GroupSamples]) -> Iterator[Pair]:
     """Every pair of known difference, with the floor that a report would give it."""
     known = {index: list(_known(samples)) for index, samples in groups.items()}
 
-    def alike(index: int) -> tuple[object, ...]:
-        group = groups[index].group
-        return group.probe, group.level, groups[index].at_core_clock
-
     def of_level(kind: Kind, index: int) -> dict[int, float]:
         return {
             other: comparison.ns.estimate
             for other, comparisons in known.items()
             for kind_, comparison in comparisons
-            if kind_ == kind and alike(other) == alike(index)
+            if kind_ == kind and groups[other].noise_class == groups[index].noise_class
         }
 
     for index, comparisons in known.items():

@@ -39,7 +39,7 @@ def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Re
         off = any(
             asked_ns < _least(zero) <= (resolvable_ns or 0.0)
             for zero in known_zeros
-            if (zero.probe, zero.level) == (row.probe, row.level)
+            if _noise_class(run, zero) == _noise_class(run, row)
         )
         ratio = math.nan if resolvable_ns is None else resolvable_ns / asked_ns
         # What is not known yet may be with twice as many.
@@ -61,6 +61,10 @@ def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Re
     return Resolution(target, len(compared), tuple(unresolved), _seconds_needed(run, unresolved))
 
 
+def _noise_class(run: Run, row: Row | Unresolved) -> tuple[object, ...]:
+    return run.plan.noise_class(row.probe, row.footprint_bytes)
+
+
 def _place(row: Row) -> tuple[object, ...]:
     return row.probe, row.pattern, row.order, row.footprint_bytes
 
@@ -74,9 +78,13 @@ def _least(row: Row) -> float:
 
 
 def groups_of(run: Run, unresolved: Sequence[Unresolved]) -> list[int]:
-    """The groups that have to go on: what a cell resolves depends on its probe's and level's A/A pairs."""
-    wanted = {(one.probe, one.level) for one in unresolved if one.processes_needed is not None}
-    return [index for index, group in enumerate(run.plan.groups) if (group.probe, group.level) in wanted]
+    """The groups that have to go on: what a cell resolves depends on the A/A pairs of its noise class."""
+    wanted = {_noise_class(run, one) for one in unresolved if one.processes_needed is not None}
+    return [
+        index
+        for index, group in enumerate(run.plan.groups)
+        if run.plan.noise_class(group.probe, group.footprint_bytes) in wanted
+    ]
 
 
 def until_next_look(unresolved: Sequence[Unresolved]) -> int:

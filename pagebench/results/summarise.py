@@ -174,7 +174,7 @@ def _floor(run: Run, one: Compared, aa: Mapping[int, Compared], nulls: Mapping[i
     groups = run.plan.groups
 
     def alike(index: int) -> tuple[object, ...]:
-        return groups[index].probe, *run.plan.levels.noise_class(groups[index].footprint_bytes)
+        return run.plan.noise_class(groups[index].probe, groups[index].footprint_bytes)
 
     def of_level(pairs: Mapping[int, Compared]) -> dict[int, float]:
         return {
