@@ -187,6 +187,27 @@ int pb_sampler_run(const struct pb_clock *clock, struct pb_sample *samples,
 		   size_t n);
 int pb_pin(uint32_t cpu);
 
+/* recording.c */
+
+/* Room for what a rewritten loop records, a word each, and a guard behind it. */
+struct pb_recorder {
+	uint64_t *records;
+	size_t bytes;
+	size_t guard_bytes;
+};
+
+int pb_recorder_init(size_t records, struct pb_recorder *ret);
+void pb_recorder_deinit(struct pb_recorder *recorder);
+/*
+ * Runs a rewritten loop.  begin_and_end are the two words of its object that
+ * say where it begins to write, and where it ended.  How many words it wrote is
+ * the result; -ENOBUFS where there was no room for them.
+ */
+int pb_recorder_run(const struct pb_recorder *recorder,
+		    uint64_t *const *begin_and_end, pb_probe_fn *run,
+		    const void *base, const uint32_t *offsets, size_t n,
+		    const void **last, size_t *ret);
+
 /* counters.c */
 
 enum pb_event {

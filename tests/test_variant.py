@@ -45,11 +45,11 @@ def test_an_object_that_is_loaded_twice(mine: Path) -> None:
 
 
 def test_an_object_that_cannot_be_loaded(tmp_path: Path) -> None:
-    with pytest.raises(PagebenchError, match=r"cannot load variants: .*none\.so"):
+    with pytest.raises(PagebenchError, match=r"cannot load compiled code: .*none\.so"):
         core.load_variants(tmp_path / "none.so")
     text = tmp_path / "text.so"
     text.write_text("not an object")
-    with pytest.raises(PagebenchError, match=r"cannot load variants: .*text\.so"):
+    with pytest.raises(PagebenchError, match=r"cannot load compiled code: .*text\.so"):
         core.load_variants(text)
 
 

@@ -19,6 +19,8 @@ from pagebench.errors import PagebenchError
 WIDE = {part: wide for one in ARCHITECTURES.values() for part, wide in one.registers.items()}
 REGISTER = re.compile(rf"\b(?:{'|'.join(WIDE)})\b")
 JUMPS_IF = re.compile(r"j(?!mp).+|loop.*|bc?\..+|[ct]bn?z")
+# An address, or a place for one, and no access.
+_NO_ACCESS = {"lea", "nop", "clflush", "clflushopt"}
 _NO_WAY_ON = {"jmp", "b", "br", "ret", "ud1", "ud2", "int3", "hlt", "brk", "udf"}
 # Where UBSAN traps, clang puts its reason into an operand, which capstone 5 forgets.
 _CLANG_TRAP = re.compile(rb"\x67\x0f\xb9\x40.", re.DOTALL)
@@ -42,9 +44,21 @@ class Op(NamedTuple):
     writes: set[str]
 
     @property
+    def memory(self) -> str:
+        """The operand in memory that it loads or stores, as written; nothing where it has none."""
+        if self.name in _NO_ACCESS or self.name.startswith(("prf", "nop")):
+            return ""
+        return next((arg for arg in self.args if "[" in arg), "")
+
+    @property
+    def jumps_if(self) -> bool:
+        """Whether it is a conditional jump."""
+        return bool(JUMPS_IF.fullmatch(self.name))
+
+    @property
     def target(self) -> int | None:
         """Where a direct jump goes."""
-        jumps = JUMPS_IF.fullmatch(self.name) or self.name in {"jmp", "b"}
+        jumps = self.jumps_if or self.name in {"jmp", "b"}
         return parse_number(self.args[-1]) if jumps else None
 
     @property

@@ -22,6 +22,7 @@ from pagebench.core.memory import (
     write_tails,
 )
 from pagebench.core.placement import CodeArena
+from pagebench.core.recorder import Recorder, RecordingLoops, Records
 from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, pin, run_samples
 from pagebench.core.variant import (
     Probe,
@@ -48,6 +49,9 @@ __all__ = [
     "FrameMapping",
     "Offsets",
     "Probe",
+    "Recorder",
+    "RecordingLoops",
+    "Records",
     "Reservation",
     "Returns",
     "Variant",

@@ -148,15 +148,20 @@ def abi() -> list[tuple[str, int]]:
     return rows
 
 
+def load_object(path: Path) -> ctypes.CDLL:
+    """A shared object, loaded until the process ends.  Raises PagebenchError."""
+    try:
+        return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except OSError as error:
+        raise PagebenchError(f"cannot load compiled code: {error}") from error
+
+
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    """A shared object that pagebench.variants made, loaded until the process ends.  Raises PagebenchError."""
+    """A shared object that pagebench.variants made.  Raises PagebenchError."""
+    loaded = load_object(path)
     try:
-        loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
-    except OSError as error:
-        raise PagebenchError(f"cannot load variants: {error}") from error
-    try:
-        layout = string(_pointer_to(loaded, "pb_layout", "char *"))
+        layout = string(pointer_to(loaded, "pb_layout", "char *"))
     except ValueError:
         raise PagebenchError(f"{path} holds no variants: compile them with pagebench") from None
     if layout != repr(abi()):
@@ -164,7 +169,7 @@ def _load(path: Path) -> ctypes.CDLL:
     return loaded
 
 
-def _pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
+def pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
     """A symbol's address.  Raises ValueError where there is none."""
     return ffi.cast(ctype, ctypes.addressof(ctypes.c_char.in_dll(loaded, symbol)))
 
@@ -177,7 +182,7 @@ def load_variants(path: Path) -> dict[str, Variant]:
     """
     loaded = _load(path.resolve())
     table = ffi.new("const struct pb_variant *const **")
-    count = _pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
+    count = pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
     variants = [wrap_variant(table[0][i]) for i in range(count)]
     return {variant.name: variant for variant in sorted(variants, key=lambda v: v.name)}
 
@@ -185,7 +190,7 @@ def load_variants(path: Path) -> dict[str, Variant]:
 def _say(symbol: str, path: Path | None) -> str:
     if path is None:
         return string(getattr(lib, symbol)())
-    return string(_pointer_to(_load(path.resolve()), symbol, "const char *(*)(void)")())
+    return string(pointer_to(_load(path.resolve()), symbol, "const char *(*)(void)")())
 
 
 def compiler(path: Path | None = None) -> str:
