@@ -242,4 +242,128 @@ int pb_counters_parse(const struct pb_counters *counters,
 		      const uint64_t *buffer, size_t words,
 		      struct pb_counts *ret);
 
+/* cachesim.c */
+
+enum pb_policy { PB_POLICY_LRU, PB_POLICY_PLRU, PB_POLICY_RANDOM };
+enum pb_prefetch {
+	PB_PREFETCH_NONE,
+	PB_PREFETCH_NEXT_LINE,
+	PB_PREFETCH_STRIDE
+};
+
+enum {
+	PB_CACHE_LEVELS = 3,
+	PB_CACHE_WAYS = 16,
+	PB_CACHE_SETS = 1 << 22,
+	PB_TLB_LEVELS = 2,
+	PB_TLB_ENTRIES = 1 << 20,
+	PB_ACCESS_CLASSES = 8,
+	PB_ACCESS_WALK = 7,
+	PB_OUTCOME_ALIAS = 0x40,
+};
+
+/* Of 64-byte lines; 1 to PB_CACHE_WAYS ways, for PLRU a power of two. */
+struct pb_cache {
+	uint32_t sets;
+	uint32_t ways;
+	uint32_t policy;
+	uint32_t prefetch;
+};
+
+/* LRU; sets 0: there is none, and whatever asks it misses. */
+struct pb_tlb {
+	uint32_t sets;
+	uint32_t ways;
+};
+
+/*
+ * inclusive: a line that leaves the last level leaves the others too.
+ * way_predictor: a hit in the first level by another linear address than the
+ * line's last one is an alias.  unified_first, unified_second: that level has
+ * one TLB for both page sizes, tlb_4k, and tlb_2m has no sets.  No TLB in either
+ * level, for both sizes: none is simulated.
+ */
+struct pb_cachesim_geometry {
+	uint32_t levels;
+	struct pb_cache cache[PB_CACHE_LEVELS];
+	uint32_t inclusive;
+	uint32_t way_predictor;
+	struct pb_tlb tlb_4k[PB_TLB_LEVELS];
+	struct pb_tlb tlb_2m[PB_TLB_LEVELS];
+	uint32_t unified_first;
+	uint32_t unified_second;
+};
+
+/*
+ * Linear memory [begin, end), begin at a page: page i is frame frames[i],
+ * counted in pages of its own size, 1 << page_shift: 12 or 21.  walk_line is the
+ * physical line in which its first page's entry of the page table stands, at
+ * the place within that line which begin gives it.
+ */
+struct pb_region {
+	uint64_t begin;
+	uint64_t end;
+	uint32_t page_shift;
+	uint32_t access_class;
+	const uint32_t *frames;
+	uint64_t walk_line;
+};
+
+/* tlb_misses of the last level are page walks. */
+struct pb_cache_counts {
+	uint64_t accesses[PB_ACCESS_CLASSES];
+	uint64_t misses[PB_CACHE_LEVELS][PB_ACCESS_CLASSES];
+	uint64_t aliases[PB_ACCESS_CLASSES];
+	uint64_t tlb_misses[PB_TLB_LEVELS][PB_ACCESS_CLASSES];
+	uint64_t prefetches;
+};
+
+struct pb_cachesim;
+
+int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
+		       uint32_t simd, struct pb_cachesim **ret);
+void pb_cachesim_destroy(struct pb_cachesim *sim);
+/* Whether it has SIMD code for this geometry, on this machine. */
+uint32_t pb_cachesim_simd(const struct pb_cachesim *sim);
+
+/*
+ * An access: bits 0-37 the physical line, 40-47 the way predictor's hash of
+ * the linear address, 48-55 the site, for the stride prefetcher, 56-58 its
+ * class.  outcome, unless NULL: for each the level that had it, from 0, or their
+ * number for memory; and PB_OUTCOME_ALIAS.  Adds to ret.
+ */
+int pb_cachesim_run(struct pb_cachesim *sim, const uint64_t *accesses, size_t n,
+		    uint8_t *outcome, struct pb_cache_counts *ret);
+
+/* tlb.c */
+
+/*
+ * A record: bits 0-47 a linear address, 48-62 the site; with bit 63 set the
+ * outcome of a branch, bit 0, at that site.  accesses has room for 2 * n; ret
+ * is how many there are, or the record that could not be translated.
+ */
+int pb_cachesim_translate(struct pb_cachesim *sim,
+			  const struct pb_region *regions, size_t regions_n,
+			  const uint64_t *records, size_t n,
+			  struct pb_cache_counts *counts, uint64_t *accesses,
+			  size_t *ret);
+
+/* predictor.c */
+
+enum pb_predictor_kind {
+	PB_PREDICTOR_BIMODAL,
+	PB_PREDICTOR_GSHARE,
+	PB_PREDICTOR_TAGE
+};
+
+enum { PB_BRANCH_SITES = 64 };
+
+struct pb_predictor;
+
+int pb_predictor_create(uint32_t kind, struct pb_predictor **ret);
+void pb_predictor_destroy(struct pb_predictor *predictor);
+/* Both arrays have PB_BRANCH_SITES elements, and are added to. */
+int pb_predictor_run(struct pb_predictor *predictor, const uint64_t *records,
+		     size_t n, uint64_t *branches, uint64_t *misses);
+
 #endif

@@ -4,6 +4,21 @@ Addresses are plain integers: what may be done with them is C's business, how lo
 Importing it needs the compiled extension; reading and reporting results does not.
 """
 
+from pagebench.core.cachesim import (
+    ACCESS_CLASSES,
+    BRANCH_SITES,
+    CACHE_LEVELS,
+    OUTCOME_ALIAS,
+    TLB_LEVELS,
+    WALK_CLASS,
+    Cache,
+    CacheCounts,
+    CacheGeometry,
+    CacheSim,
+    Predictor,
+    Region,
+    Tlb,
+)
 from pagebench.core.closing import Closing
 from pagebench.core.extension import array, ffi
 from pagebench.core.memory import (
@@ -38,22 +53,35 @@ from pagebench.core.variant import (
 )
 
 __all__ = [
+    "ACCESS_CLASSES",
     "ADD_CHAIN",
+    "BRANCH_SITES",
+    "CACHE_LEVELS",
     "FOLIO_DTYPE",
     "NO_PAGE",
     "OFFSET_UNIT",
+    "OUTCOME_ALIAS",
     "SAMPLE_DTYPE",
+    "TLB_LEVELS",
+    "WALK_CLASS",
+    "Cache",
+    "CacheCounts",
+    "CacheGeometry",
+    "CacheSim",
     "Clock",
     "Closing",
     "CodeArena",
     "FrameMapping",
     "Offsets",
+    "Predictor",
     "Probe",
     "Recorder",
     "RecordingLoops",
     "Records",
+    "Region",
     "Reservation",
     "Returns",
+    "Tlb",
     "Variant",
     "Verification",
     "abi",

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the parts of the cache simulator share: how accesses and records are
+ * packed, and a level's state.
+ */
+#ifndef PAGEBENCH_CACHESIM_H
+#define PAGEBENCH_CACHESIM_H
+
+#include "pagebench.h"
+
+enum {
+	PB_LINE_SHIFT = 6,
+	PB_LINE_BITS = 38, /* 16 TiB of physical memory */
+	PB_HASH_SHIFT = 40,
+	PB_SITE_SHIFT = 48, /* in accesses and records alike */
+	PB_CLASS_SHIFT = 56,
+	PB_ADDRESS_BITS = 48,
+};
+
+#define PB_LINE_MASK   ((1ULL << PB_LINE_BITS) - 1)
+#define PB_BRANCH_FLAG (1ULL << 63)
+
+/* So few that what a level missed stays in the host's L1. */
+#define PB_BATCH 1024
+
+/* A tag that no line has. */
+#define PB_NO_TAG UINT32_MAX
+
+struct pb_level;
+
+/* Runs n accesses, and writes those that missed to @missed: n at most. */
+typedef size_t pb_level_fn(struct pb_level *level, const uint64_t *accesses,
+			   size_t n, uint64_t *missed);
+
+/* The last line that a site asked for, how far it was, how often so far. */
+struct pb_stride {
+	uint64_t line;
+	int64_t stride;
+	uint32_t repeats;
+};
+
+/*
+ * A set is PB_CACHE_WAYS tags, one line of the host: for LRU from the most
+ * recently used on, otherwise each in its way.  Ways that hold nothing have
+ * PB_NO_TAG; for LRU they come last.
+ */
+struct pb_level {
+	pb_level_fn *run;
+	uint32_t *tags;
+	uint64_t reciprocal; /* of sets, by 2^64; 0 for a power of two */
+	uint32_t shift;
+	uint32_t sets;
+	uint32_t ways;
+	uint32_t policy;
+	uint32_t prefetch;
+	uint64_t drawn;
+	uint16_t *trees; /* PLRU: a set's inner nodes, the root is bit 1 */
+	uint8_t *hashes; /* beside the tags, where ways are predicted */
+	struct pb_stride *strides; /* by site */
+};
+
+/* Keys from the most recently used on, 0 where there is none. */
+struct pb_tlb_level {
+	uint32_t sets;
+	uint32_t ways;
+	uint64_t *keys;
+};
+
+struct pb_cachesim {
+	uint32_t levels;
+	uint32_t inclusive;
+	uint32_t batched; /* each level by itself: nothing comes back up */
+	uint64_t lines; /* below which every line has a tag */
+	struct pb_level level[PB_CACHE_LEVELS];
+	struct pb_tlb_level tlb[PB_TLB_LEVELS][2]; /* 4K, 2M */
+	uint32_t unified[PB_TLB_LEVELS];
+	uint32_t translates;
+	uint64_t missed[2][PB_BATCH];
+};
+
+/* The way that holds a line: tag and set of [0, sets). */
+struct pb_place {
+	uint32_t set;
+	uint32_t tag;
+};
+
+/*
+ * floor(line / sets).  The reciprocal is above 2^64 / sets by less than 1,
+ * hence the product off by less than line / 2^64 < 1 / sets.
+ */
+static inline struct pb_place pb_place_of(const struct pb_level *level,
+					  uint64_t line)
+{
+	struct pb_place place;
+
+	if (level->reciprocal)
+		place.tag = (uint32_t)((unsigned __int128)line *
+					       level->reciprocal >>
+				       64);
+	else
+		place.tag = (uint32_t)(line >> level->shift);
+	place.set = (uint32_t)(line - (uint64_t)place.tag * level->sets);
+	return place;
+}
+
+static inline uint32_t *pb_set_tags(const struct pb_level *level, uint32_t set)
+{
+	return level->tags + (size_t)set * PB_CACHE_WAYS;
+}
+
+/* tlb.c */
+int pb_tlbs_init(struct pb_cachesim *sim,
+		 const struct pb_cachesim_geometry *geometry);
+void pb_tlbs_deinit(struct pb_cachesim *sim);
+
+/* cachesim_avx2.c: NULL where the machine has no such instructions. */
+pb_level_fn *pb_level_avx2(const struct pb_level *level);
+
+#endif
