@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pagebench import __version__, commands, names
 from pagebench.errors import PagebenchError
@@ -26,6 +26,7 @@ from pagebench.plan.options import (
 )
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
 from pagebench.report.formats import FORMATS
+from pagebench.results.simulated import Policy, Prefetch
 from pagebench.units import format_size
 
 EPILOG = """\
@@ -134,6 +135,49 @@ def _add_kernel_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_axes(command: argparse.ArgumentParser) -> None:
+    """What is compared, over which pages."""
+    command.add_argument(
+        "--contenders",
+        type=_list,
+        metavar="LIST",
+        help="variant[@layout[:backing]],…; the first is the reference; "
+        f"layouts: {_of(names.LAYOUTS)}; backings: {_of(names.BACKINGS)}; variants: see `list`",
+    )
+    largest = names.MAX_FOLIO_ORDER
+    command.add_argument(
+        "--orders", type=_orders, metavar="LIST", help=f"folio orders, 0 to {largest}, as in 0,2,4,9"
+    )
+    command.add_argument(
+        "--footprints", type=_list, metavar="LIST", help=f"sizes as 16K,256K,… or levels: {_of(names.LEVELS)}"
+    )
+    patterns = (f"{name}[:SHARE]" if row.takes_share else name for name, row in names.PATTERNS.items())
+    command.add_argument("--patterns", type=_list, metavar="LIST", help=_of(patterns))
+    command.add_argument("--probes", type=_list, metavar="LIST", help=_of(PROBES))
+
+
+def _add_variants(command: argparse.ArgumentParser) -> None:
+    """Struct pages, and variants from elsewhere."""
+    command.add_argument(
+        "--struct-page",
+        dest="struct_page_bytes",
+        type=_at_least(names.STRUCT_PAGES.start),
+        metavar="BYTES",
+        help=f"sizeof(struct page): {_of(names.BUILT_IN_STRUCT_PAGES)} are built in, "
+        "others compiled when asked for",
+    )
+    _add_kernel_options(command)
+    command.add_argument(
+        "--variant",
+        dest="own",
+        action="append",
+        default=[],
+        type=_named_path,
+        metavar="NAME=FILE.c",
+        help="your own compound_head() and set_compound_head() over page.h; repeatable",
+    )
+
+
 def _add_format(command: argparse.ArgumentParser, subject: str) -> None:
     command.add_argument(
         "--format", choices=tuple(FORMATS[subject]), default="text", help="default: %(default)s"
@@ -184,23 +228,7 @@ def parser() -> Parser:
         const="full",
         help=f"many minutes: {_of(full.patterns)} by {_of(full.probes)}",
     )
-    run.add_argument(
-        "--contenders",
-        type=_list,
-        metavar="LIST",
-        help="variant[@layout[:backing]],…; the first is the reference; "
-        f"layouts: {_of(names.LAYOUTS)}; backings: {_of(names.BACKINGS)}; variants: see `list`",
-    )
-    largest = names.MAX_FOLIO_ORDER
-    run.add_argument(
-        "--orders", type=_orders, metavar="LIST", help=f"folio orders, 0 to {largest}, as in 0,2,4,9"
-    )
-    run.add_argument(
-        "--footprints", type=_list, metavar="LIST", help=f"sizes as 16K,256K,… or levels: {_of(names.LEVELS)}"
-    )
-    patterns = (f"{name}[:SHARE]" if row.takes_share else name for name, row in names.PATTERNS.items())
-    run.add_argument("--patterns", type=_list, metavar="LIST", help=_of(patterns))
-    run.add_argument("--probes", type=_list, metavar="LIST", help=_of(PROBES))
+    _add_axes(run)
     run.add_argument(
         "--rounds", type=_at_least(7), metavar="N", help=f"rounds in each process ({DEFAULT_ROUNDS})"
     )
@@ -213,24 +241,7 @@ def parser() -> Parser:
     run.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
     )
-    run.add_argument(
-        "--struct-page",
-        dest="struct_page_bytes",
-        type=_at_least(names.STRUCT_PAGES.start),
-        metavar="BYTES",
-        help=f"sizeof(struct page): {_of(names.BUILT_IN_STRUCT_PAGES)} are built in, "
-        "others compiled when asked for",
-    )
-    _add_kernel_options(run)
-    run.add_argument(
-        "--variant",
-        dest="own",
-        action="append",
-        default=[],
-        type=_named_path,
-        metavar="NAME=FILE.c",
-        help="your own compound_head() and set_compound_head() over page.h; repeatable",
-    )
+    _add_variants(run)
     run.add_argument(
         "--cc",
         action="append",
@@ -332,6 +343,28 @@ def parser() -> Parser:
         "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plot"
     )
     align.add_argument("--no-plots", action="store_true", help="the report alone")
+
+    cache = subcommands.add_parser(
+        "cache",
+        help="cache, TLB and branch behaviour, simulated",
+        description="What the timed code's own accesses do to caches, TLBs and branch predictors: recorded, "
+        "and simulated on physical addresses.",
+    )
+    _add_axes(cache)
+    _add_variants(cache)
+    cache.add_argument(
+        "--geometry",
+        metavar="NAME",
+        help="a CPU's caches instead of this machine's, or a JSON file's; see `list`",
+    )
+    cache.add_argument("--policy", choices=get_args(Policy), help="of replacement; default: lru")
+    cache.add_argument("--prefetch", choices=get_args(Prefetch), help="by each level; default: none")
+    cache.add_argument(
+        "--inclusive", action="store_true", help="what leaves the last level leaves the others too"
+    )
+    cache.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
+    cache.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU whose caches they are")
+    _add_format(cache, "cache")
 
     info = subcommands.add_parser(
         "info",

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, report, leave plots; or go on with a run."""
     from pagebench.measure import contenders, session
 
-    asked = {name: value for name in ASKED if (value := getattr(args, name)) is not None}
+    asked = _asked(args)
     words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
     words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
     words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
@@ -91,6 +91,11 @@ def run(args: argparse.Namespace) -> None:
             f"{left} of {of} comparisons do not resolve {summary.resolution.target}: see the report",
             exit_code=INCONCLUSIVE,
         )
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said of a plan."""
+    return {name: value for name in ASKED if (value := getattr(args, name, None)) is not None}
 
 
 def words_of(asked: dict[str, object]) -> list[str]:
@@ -222,6 +227,18 @@ def align(args: argparse.Namespace) -> None:
         raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
 
 
+def cache(args: argparse.Namespace) -> None:
+    """What the timed code does to simulated caches."""
+    from pagebench.cache import asking
+    from pagebench.measure import contenders
+
+    extra = contenders.Outside(args.own, (), args.kernel, args.kernel_cc)
+    changes = {name: getattr(args, name) for name in ("policy", "prefetch") if getattr(args, name)}
+    changes |= {"inclusive": True} if args.inclusive else {}
+    behaviour = asking.behaviour({"extent": "cache", **_asked(args)}, extra, args.geometry, changes)
+    write(FORMATS["cache"][args.format](behaviour))
+
+
 def info(args: argparse.Namespace) -> None:
     """The running kernel."""
     from pagebench import tool
@@ -256,6 +273,7 @@ COMMANDS = {
     "plot": plot,
     "asm": asm,
     "align": align,
+    "cache": cache,
     "info": info,
     "list": list_,
 }

@@ -14,12 +14,28 @@ from pagebench import core, names
 from pagebench.core import Closing
 from pagebench.host import resources
 from pagebench.measure.spare_cpu import SpareCpu
-from pagebench.memmap import memmaps, models
+from pagebench.memmap import folios, memmaps, models
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.memmaps import MappedMemmap, Memmap, PlainMemmap
 from pagebench.plan import groups, places
 
 Regions = Mapping[places.Place, core.Reservation]
+
+
+def reserve(plan: groups.Plan, stack: ExitStack) -> Regions:
+    """All memory for a plan's memmaps at once, reused by group after group: what is freed may go back to the host.
+
+    Raises PagebenchError where there is too little, OSError where it cannot be had.
+    """
+    sizes = places.region_sizes(plan)
+    folios.check_fits(sum(sizes.values()), resources.available_bytes())
+    alignment = max(folios.alignment(plan.struct_page_bytes, group.order) for group in plan.groups)
+    return {
+        place: stack.enter_context(
+            core.Reservation(size, max(names.BACKINGS[place.backing].page_bytes, alignment), place.backing)
+        )
+        for place, size in sorted(sizes.items())
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +107,25 @@ class GroupMemmaps(Closing):
 
     def base(self, cell: groups.Cell) -> int:
         """The address of the memmap that a cell's lookups go through."""
-        return self._memmaps[places.place_of(cell, self.shared)].base
+        return self.memmap(cell).base
+
+    def memmap(self, cell: groups.Cell) -> Memmap:
+        """The memmap that a cell's lookups go through."""
+        return self._memmaps[places.place_of(cell, self.shared)]
 
     def obtained(self, place: places.Place) -> dict[str, int]:
         """Bytes by backing of a memmap that is these groups' own, once it is written."""
-        return resources.backing_obtained(self._memmaps[place].base, self._bytes)
+        return resources.backing_obtained(self._memmaps[place].base, self.bytes)
 
     @property
-    def _bytes(self) -> int:
+    def bytes(self) -> int:
         """From a memmap's lowest address to its end."""
         return int(self.folio_map.page_offsets.max()) * core.OFFSET_UNIT + self.folio_map.struct_page_bytes
 
     def flush(self) -> None:
         """Have every memmap out of the caches: what was verified last, or twice, is as cold as the others."""
         for base in self._by_base:
-            self.spare.share(partial(self._flush, base), self._bytes)
+            self.spare.share(partial(self._flush, base), self.bytes)
         self.settled.clear()
 
     def _flush(self, base: int, part: slice) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
+def progress_bar(doing: str = "measuring") -> Iterator[Callable[[int, int], None]]:
     """A bar with time left, on standard error if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
@@ -24,7 +24,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
     )
 
     columns = (
-        TextColumn("measuring"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import secrets
 import shlex
 import sys
 import time
@@ -15,23 +12,19 @@ from typing import Any
 
 from pagebench import core, tool
 from pagebench.errors import PagebenchError
-from pagebench.host import machine, resources
+from pagebench.host import machine
 from pagebench.measure import calibration, runner
 from pagebench.measure.contenders import Outside
+from pagebench.measure.preparation import check_cpu, prepare, reported_levels
 from pagebench.measure.progress import progress_bar
 from pagebench.measure.timed_code import movable_loops, predicted, timed_code
-from pagebench.plan import groups
-from pagebench.plan.building import build
-from pagebench.plan.options import Options
 from pagebench.plan.places import memory_bytes
 from pagebench.results import resolving, result_file, summarise
 from pagebench.results.lines import Clock, Compiler, Header, Recalibration, Tool
-from pagebench.units import GIB, KIB, MIB, format_size
+from pagebench.units import GIB, format_size
 from pagebench.variants import registry
 
 DIRECTORY = Path("pagebench-results")
-# Where a machine does not say what caches it has.
-ASSUMED_L1, ASSUMED_L2, ASSUMED_L3 = 32 * KIB, MIB, 32 * MIB
 INTERRUPTED = 130
 # So much memory is announced.
 WORTH_SAYING = GIB
@@ -49,30 +42,11 @@ def start(
     ``asked``: fields of Options that the user set; ``words``: how they were typed, command first;
     ``static``: whether loops are predicted.  Raises PagebenchError for what cannot be measured or written.
     """
-    options = Options(**{"seed": secrets.randbits(32), "cpu": machine.default_cpu(), **asked})
-    objects, suggested = outside.load(options.struct_page_bytes)
-    named = options.contenders or ()
-    options = dataclasses.replace(
-        options, objects=objects, contenders=options.contenders or suggested or None
-    )
-    _check_cpu(options.cpu)
-    described = machine.describe(options.cpu)
-    reported = _levels(described)
-    available = resources.available_bytes()
-    try:
-        # A plan on what is reported first: what is wrong is said at once.
-        draft = build(options, reported, reported.l3_bytes, available)
-        _check_timed(named, draft)
-        measured = None
-        if any(group.level in ("l3", "dram") for group in draft.groups):
-            measured = calibration.measure_l3(options.cpu, reported)
-            levels = dataclasses.replace(reported, l3_bytes=measured.l3_measured_bytes)
-            draft = build(options, levels, reported.l3_bytes, available)
-        clock = core.Clock(10_000_000)
-    except OSError as error:
-        raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
+    prepared = prepare(asked, outside)
+    draft, described = prepared.plan, prepared.machine
+    clock = core.Clock(10_000_000)
     built = registry.object_of(draft.struct_page_bytes)
-    words = [*words, "--seed", str(options.seed)]
+    words = [*words, "--seed", str(draft.seed)]
     header = Header(
         tool=Tool(**tool.identity()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,7 +55,7 @@ def start(
         machine=described,
         warnings=tuple(machine.warnings(described)),
         compiler=Compiler(core.compiler(built), core.variant_cflags(built)),
-        calibration=measured,
+        calibration=prepared.calibration,
         clock=Clock(clock.kind, clock.granularity_ns, clock.cost_ns),
         variants=timed_code(draft),
         prediction=predicted(draft) if static else None,
@@ -97,36 +71,6 @@ def start(
     return path
 
 
-def _levels(described: machine.Machine) -> groups.Levels:
-    """The caches as the machine reports them."""
-    caches = described.caches
-    return groups.Levels(
-        caches.l1d_bytes or ASSUMED_L1, caches.l2_bytes or ASSUMED_L2, caches.l3_bytes or ASSUMED_L3
-    )
-
-
-def _check_timed(named: Sequence[str], plan: groups.Plan) -> None:
-    """Whoever names a contender wants it timed."""
-    timed = {cell.contender for group in plan.groups for cell in group.cells}
-    for contender in map(groups.Contender.parse, named):
-        if contender not in timed:
-            raise PagebenchError(
-                f"{contender} exists at none of these orders and probes: choose other ones, or leave it out"
-            )
-
-
-def _check_cpu(cpu: int) -> None:
-    """Refuse, before anything is written, a CPU that workers could not be pinned to."""
-    allowed = os.sched_getaffinity(0)
-    try:
-        core.pin(cpu)
-    except (OSError, OverflowError):
-        usable = ", ".join(map(str, sorted(allowed)))
-        raise PagebenchError(f"there is no CPU {cpu} to run on: choose a --cpu of {usable}") from None
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 def resume(path: Path) -> Path:
     """Go on with a run that was interrupted.
 
@@ -135,7 +79,7 @@ def resume(path: Path) -> Path:
     run = result_file.read(path)
     if timed_code(run.plan) != run.header.variants:
         raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): start a new run")
-    _check_cpu(run.plan.cpu)
+    check_cpu(run.plan.cpu)
     described = machine.describe(run.plan.cpu)
     for what in ("cpu_model", "kernel_release", "hypervisor"):
         if getattr(described, what) != getattr(run.header.machine, what):
@@ -166,7 +110,7 @@ def _sample(header: Header, writer: result_file.Writer, done: set[tuple[int, int
 def _recalibrate(header: Header, writer: result_file.Writer) -> None:
     """Measure the L3 again; where that fails, all else is measured, and it is said."""
     try:
-        again = calibration.measure_l3(header.plan.cpu, _levels(header.machine))
+        again = calibration.measure_l3(header.plan.cpu, reported_levels(header.machine))
     except OSError as error:
         print(f"pagebench: the L3 was not measured again ({error.strerror})", file=sys.stderr)
     else:

@@ -23,7 +23,7 @@ from pagebench import architecture, core, names
 from pagebench.core import counters
 from pagebench.errors import PagebenchError
 from pagebench.host import machine, resources
-from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps
+from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps, reserve
 from pagebench.measure.job import Failure, Job
 from pagebench.measure.sampling import WINDOW_LOOKUPS, GroupSampler
 from pagebench.measure.spare_cpu import SpareCpu
@@ -60,7 +60,7 @@ class Worker:
             self.counters = stack.enter_context(counters.Counters())
         known = registry.known(the_plan.struct_page_bytes, the_plan.objects)
         self.variants = {name: known[name] for name in the_plan.variant_names}
-        self.regions = self._reserve(stack)
+        self.regions = reserve(the_plan, stack)
         self.obtained = {
             key: resources.backing_obtained(region.base, region.size) for key, region in self.regions.items()
         }
@@ -73,20 +73,6 @@ class Worker:
         """A generator of its own for each use, the same each time."""
         use = zlib.crc32(repr(key).encode())
         return np.random.default_rng(np.random.SeedSequence([self.plan.seed, self.process, use]))
-
-    def _reserve(self, stack: ExitStack) -> dict[places.Place, core.Reservation]:
-        """All memory at once, reused by group after group: what is freed may go back to the host."""
-        sizes = places.region_sizes(self.plan)
-        folios.check_fits(sum(sizes.values()), resources.available_bytes())
-        alignment = max(folios.alignment(self.plan.struct_page_bytes, g.order) for g in self.plan.groups)
-        return {
-            place: stack.enter_context(
-                core.Reservation(
-                    size, max(names.BACKINGS[place.backing].page_bytes, alignment), place.backing
-                )
-            )
-            for place, size in sorted(sizes.items())
-        }
 
     def _place_code(
         self, movable: Mapping[str, bool], stack: ExitStack

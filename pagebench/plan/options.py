@@ -9,6 +9,7 @@ from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Levels, Target
 from pagebench.plan.presets import (
+    CACHE_GRIDS,
     DEFAULT_CONTENDERS,
     DEFAULT_GRIDS,
     FULL_GRIDS,
@@ -61,7 +62,12 @@ class Options:
             return PRESETS[self.preset]
         if self.extent == "selftest":
             return Preset(self.extent, SELFTEST_CONTENDERS, SELFTEST_GRIDS)
-        grids = {"quick": QUICK_GRIDS, "default": DEFAULT_GRIDS, "full": FULL_GRIDS}[self.extent]
+        grids = {
+            "quick": QUICK_GRIDS,
+            "default": DEFAULT_GRIDS,
+            "full": FULL_GRIDS,
+            "cache": CACHE_GRIDS,
+        }[self.extent]
         return Preset(self.extent, DEFAULT_CONTENDERS, grids)
 
     def target(self) -> Target | None:

@@ -32,6 +32,11 @@ DEFAULT_GRIDS = (
     Grid((0, 2, 9), ("256K",), ("random",), ("flags", "get")),
 )
 QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
+# What page orders, layouts and footprints do to caches; nothing is timed.
+CACHE_GRIDS = (
+    Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS, ("random",), ("chain",)),
+    Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS[:3], ("heads",), ("flags",)),
+)
 # Pairs whose true differences are known, at each cache level.
 SELFTEST_CONTENDERS = ("mask-select", "pointer-select")
 SELFTEST_GRIDS = (

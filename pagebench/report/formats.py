@@ -59,13 +59,32 @@ def _selftest_json(tested: Any) -> str:
     return selftest.to_json(tested)
 
 
+def _cache_text(behaviour: Any) -> str:
+    from pagebench.report import cache
+
+    return cache.render(behaviour)
+
+
+def _cache_json(behaviour: Any) -> str:
+    from pagebench.report import cache
+
+    return cache.to_json(behaviour)
+
+
+def _cache_csv(behaviour: Any) -> str:
+    from pagebench.report import cache
+
+    return cache.to_csv(behaviour)
+
+
 # Of a run's summary, of a results.proofs.Proven, of a report.info.Info, of a
-# report.selftest.Tested.
+# report.selftest.Tested, of a report.cache.Behaviour.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     "run": {"text": _run_text, "json": _run_json},
     "align": {"text": _align_text, "json": _align_json},
     "info": {"text": _info_text, "json": _info_json},
     "selftest": {"text": _selftest_text, "json": _selftest_json},
+    "cache": {"text": _cache_text, "json": _cache_json, "csv": _cache_csv},
 }
 
 

@@ -1,0 +1,138 @@
+"""Cache behaviour as text, 75 columns, and as CSV: what was simulated, per lookup."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from pagebench.names import LINE_BYTES
+from pagebench.plan.groups import Cell, Group, Plan
+from pagebench.report.tables import ordered, paragraph, short, size_text
+from pagebench.results.simulated import PREDICTORS, Counts, Simulated
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan with what was simulated for it; ``cpu_model``: where."""
+
+    cpu_model: str
+    plan: Plan
+    simulated: Simulated
+
+    def rows(self) -> Iterator[tuple[Group, Cell, Counts]]:
+        """Every cell that was simulated."""
+        for one in self.simulated.cells:
+            group = self.plan.groups[one.group]
+            yield group, group.cells[one.cell], one.counts
+
+
+COLUMN, NAME = 5, 21
+HEADS = ("acc", "L1", "L2", "L3", "TLB1", "TLB2", "bim", "tage")
+
+
+def render(behaviour: Behaviour) -> str:
+    """The whole report."""
+    lines = [*header(behaviour.simulated), *tables(list(behaviour.rows()))]
+    return "\n".join([*lines, *refused(behaviour.simulated)]) + "\n"
+
+
+def header(simulated: Simulated) -> list[str]:
+    """What was simulated, and what a column means."""
+    geometry = simulated.geometry
+    return [
+        *paragraph(f"cache behaviour, simulated: {geometry.name} ({geometry.source})"),
+        *paragraph(f"  {geometry}"),
+        "",
+        *paragraph(
+            "per lookup: acc, accesses to struct pages; L1 L2 L3, their misses; TLB1 TLB2, misses of the "
+            "data TLBs (the second's walk page tables); bim, tage: branches that a bimodal and a TAGE "
+            "predictor mispredict; lines: distinct physical ones that all lookups touched, in bytes; +2: and two "
+            "more contenders with these numbers"
+        ),
+    ]
+
+
+def tables(rows: Sequence[tuple[Group, Cell, Counts]]) -> list[str]:
+    """A table for each probe and pattern: a row per order, footprint and contender."""
+    lines: list[str] = []
+    for probe, pattern in ordered((group.probe, group.pattern) for group, _, _ in rows):
+        mine = [row for row in rows if (row[0].probe, row[0].pattern) == (probe, pattern)]
+        levels = len(mine[0][2].misses)
+        heads = [name for name in HEADS if not (name[0] == "L" and int(name[1]) > levels)]
+        lines += ["", f"{probe}, {pattern}"]
+        heading = [name.rjust(COLUMN) for name in (*heads, "lines")]
+        lines.append(f"ord  mem {'':{NAME}}{''.join(heading)}")
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for group, cell, counts in mine:
+            values = [*map(per_lookup, _values(counts)), size_text(counts.lines * LINE_BYTES)]
+            key = (f"{group.order:3} {size_text(group.footprint_bytes):>4}", *values)
+            alike.setdefault(key, []).append(short(str(cell.contender)))
+        for (where, *values), names in alike.items():
+            more = f" +{len(names) - 1}" if len(names) > 1 else ""
+            name = names[0][: NAME - len(more)] + more
+            lines.append(f"{where} {name:{NAME}}{''.join(value.rjust(COLUMN) for value in values)}")
+    return lines
+
+
+def per_lookup(value: float) -> str:
+    """A count in four characters: 0, .826, 1.03, 14.0, 512."""
+    if value == 0:
+        return "0"
+    if value < 0.9995:
+        return f"{value:.3f}"[1:]
+    texts = [f"{value:.{decimals}f}" for decimals in (2, 1, 0)]
+    return next((text for text in texts if len(text) <= 4), texts[-1])
+
+
+def _values(counts: Counts) -> list[float]:
+    return [
+        counts.accesses,
+        *counts.misses,
+        *counts.tlb_misses,
+        counts.mispredictions["bimodal"],
+        counts.mispredictions["tage"],
+    ]
+
+
+def refused(simulated: Simulated) -> list[str]:
+    """Which loops could not be recorded, and why."""
+    return [line for loop, why in simulated.refused.items() for line in ["", *paragraph(f"{loop}: {why}")]]
+
+
+def to_json(behaviour: Behaviour) -> str:
+    """Plan and simulation, with every count."""
+    return msgspec.json.format(msgspec.json.encode(behaviour), indent=1).decode()
+
+
+def to_csv(behaviour: Behaviour) -> str:
+    """A row a cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    levels = len(behaviour.simulated.geometry.caches)
+    of_levels = [
+        f"l{level}_{what}"
+        for what in ("misses", "walk_misses", "other_misses")
+        for level in range(1, levels + 1)
+    ]
+    writer.writerow(
+        [
+            *("contender", "order", "footprint_bytes", "pattern", "probe", "lookups", "accesses"),
+            *of_levels,
+            *("aliases", "tlb1_misses", "tlb2_misses", "other_accesses", "branches"),
+            *(f"mispredictions_{kind}" for kind in PREDICTORS),
+            *("lines", "pages", "heads_share"),
+        ]
+    )
+    for group, cell, counts in behaviour.rows():
+        values: list[Any] = [
+            *(cell.contender, group.order, group.footprint_bytes, group.pattern, group.probe),
+            *(counts.lookups, counts.accesses, *counts.misses, *counts.walk_misses, *counts.other_misses),
+            *(counts.aliases, *counts.tlb_misses, counts.other_accesses, counts.branches),
+            *(counts.mispredictions[kind] for kind in PREDICTORS),
+            *(counts.lines, counts.pages, counts.heads_share),
+        ]
+        writer.writerow(values)
+    return stream.getvalue()
