@@ -49,7 +49,7 @@ def header(simulated: Simulated) -> list[str]:
         *paragraph(
             "per lookup: acc, accesses to struct pages; L1 L2 L3, their misses; TLB1 TLB2, misses of the "
             "data TLBs (the second's walk page tables); bim, tage: branches that a bimodal and a TAGE "
-            "predictor mispredict; lines: distinct physical ones that all lookups touched, in bytes; +2: and two "
+            "predictor mispredict; uses: distinct physical ones that all lookups touched, in bytes; +2: and two "
             "more contenders with these numbers"
         ),
     ]
@@ -63,7 +63,7 @@ def tables(rows: Sequence[tuple[Group, Cell, Counts]]) -> list[str]:
         levels = len(mine[0][2].misses)
         heads = [name for name in HEADS if not (name[0] == "L" and int(name[1]) > levels)]
         lines += ["", f"{probe}, {pattern}"]
-        heading = [name.rjust(COLUMN) for name in (*heads, "lines")]
+        heading = [name.rjust(COLUMN) for name in (*heads, "uses")]
         lines.append(f"ord  mem {'':{NAME}}{''.join(heading)}")
         alike: dict[tuple[str, ...], list[str]] = {}
         for group, cell, counts in mine:
