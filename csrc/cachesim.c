@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "cachesim.h"
 
@@ -158,7 +161,10 @@ void pb_cachesim_destroy(struct pb_cachesim *sim)
 	free(sim);
 }
 
-/* Nothing is cached.  EINVAL for what cannot be, ENOMEM for what is too much. */
+/*
+ * Nothing is cached.  EINVAL for what cannot be, ENOMEM for what is too much,
+ * EOPNOTSUPP for instructions that this machine does not have.
+ */
 int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
 		       uint32_t simd, struct pb_cachesim **ret)
 {
@@ -167,12 +173,18 @@ int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
 
 	if (err)
 		return err;
+	if (simd > PB_SIMD_AVX512)
+		return -EINVAL;
+	if (simd > PB_SIMD_BEST && simd > pb_simd_best())
+		return -EOPNOTSUPP;
 	sim = calloc(1, sizeof(*sim));
 	if (!sim)
 		return -ENOMEM;
 	sim->levels = geometry->levels;
 	sim->inclusive = geometry->inclusive;
 	sim->batched = !geometry->inclusive && !geometry->way_predictor;
+	sim->simd = simd == PB_SIMD_BEST ? pb_simd_best() : simd;
+	sim->count = sim->simd ? pb_count_simd() : pb_count_plain;
 	sim->lines = PB_LINE_MASK + 1;
 	for (uint32_t i = 0; i < sim->levels; i++) {
 		const struct pb_cache *cache = &geometry->cache[i];
@@ -187,8 +199,8 @@ int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
 		if (cache->policy != PB_POLICY_LRU ||
 		    cache->prefetch != PB_PREFETCH_NONE)
 			sim->batched = false;
-		if (simd && pb_level_avx2(level))
-			level->run = pb_level_avx2(level);
+		if (sim->simd)
+			pb_level_use_simd(level, sim->simd);
 	}
 	err = pb_tlbs_init(sim, geometry);
 	if (err)
@@ -202,31 +214,27 @@ failed:
 
 uint32_t pb_cachesim_simd(const struct pb_cachesim *sim)
 {
-	return sim->batched && sim->level[0].run != run_lru;
+	return sim->batched ? sim->simd : PB_SIMD_NONE;
 }
 
-static void add_classes(const uint64_t *accesses, size_t n, uint64_t *counts)
+bool pb_count_plain(const uint64_t *accesses, size_t n, uint64_t lines,
+		    uint64_t *counts)
 {
+	uint64_t below_zero = 0;
+
 	while (n) {
 		size_t part = n < UINT8_MAX ? n : UINT8_MAX;
 		uint64_t bytes = 0; /* a counter for each class */
 
-		for (size_t i = 0; i < part; i++)
+		for (size_t i = 0; i < part; i++) {
 			bytes += 1ULL << (8 * class_of(accesses[i]));
+			below_zero |= lines - 1 - line_of(accesses[i]);
+		}
 		for (uint32_t i = 0; i < PB_ACCESS_CLASSES; i++)
 			counts[i] += bytes >> (8 * i) & UINT8_MAX;
 		accesses += part;
 		n -= part;
 	}
-}
-
-static bool all_have_tags(const struct pb_cachesim *sim,
-			  const uint64_t *accesses, size_t n)
-{
-	uint64_t below_zero = 0;
-
-	for (size_t i = 0; i < n; i++)
-		below_zero |= sim->lines - 1 - line_of(accesses[i]);
 	return !(below_zero >> 63);
 }
 
@@ -238,16 +246,8 @@ static void run_batch(struct pb_cachesim *sim, const uint64_t *accesses,
 
 		n = level->run(level, accesses, n, sim->missed[i % 2]);
 		accesses = sim->missed[i % 2];
-		add_classes(accesses, n, counts->misses[i]);
+		sim->count(accesses, n, sim->lines, counts->misses[i]);
 	}
-}
-
-static uint32_t *find(const uint32_t *tags, uint32_t ways, uint32_t tag)
-{
-	for (uint32_t way = 0; way < ways; way++)
-		if (tags[way] == tag)
-			return (uint32_t *)tags + way;
-	return NULL;
 }
 
 /*
@@ -268,12 +268,33 @@ static struct slot slot_of(struct pb_level *level, uint64_t line)
 	return slot;
 }
 
+/* A bit for each way that has the tag; SSE2 is in every x86-64. */
+static uint32_t ways_of(const struct slot *slot, uint32_t tag)
+{
+	uint32_t found = 0;
+
+#ifdef __SSE2__
+	const __m128i *tags = (const __m128i *)slot->tags;
+	const __m128i wanted = _mm_set1_epi32((int)tag);
+
+	for (uint32_t i = 0; i < PB_CACHE_WAYS / 4; i++) {
+		__m128i lanes = _mm_cmpeq_epi32(tags[i], wanted);
+
+		found |= (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(lanes))
+			 << 4 * i;
+	}
+#else
+	for (uint32_t way = 0; way < PB_CACHE_WAYS; way++)
+		found |= (uint32_t)(slot->tags[way] == tag) << way;
+#endif
+	return found & ((1u << slot->level->ways) - 1);
+}
+
 static int way_of(const struct slot *slot)
 {
-	const uint32_t *at =
-		find(slot->tags, slot->level->ways, slot->place.tag);
+	uint32_t found = ways_of(slot, slot->place.tag);
 
-	return at ? (int)(at - slot->tags) : -1;
+	return found ? __builtin_ctz(found) : -1;
 }
 
 static uint8_t *hashes_of(const struct slot *slot)
@@ -347,11 +368,10 @@ static uint32_t fill(const struct slot *slot, uint8_t hash)
 	uint32_t way = level->ways - 1, gone;
 
 	if (level->policy != PB_POLICY_LRU) {
-		const uint32_t *empty =
-			find(slot->tags, level->ways, PB_NO_TAG);
+		uint32_t empty = ways_of(slot, PB_NO_TAG);
 
 		if (empty)
-			way = (uint32_t)(empty - slot->tags);
+			way = (uint32_t)__builtin_ctz(empty);
 		else if (level->policy == PB_POLICY_PLRU)
 			way = pointed_to(slot);
 		else
@@ -509,9 +529,12 @@ int pb_cachesim_run(struct pb_cachesim *sim, const uint64_t *accesses, size_t n,
 	while (n) {
 		size_t part = n < PB_BATCH ? n : PB_BATCH;
 
-		if (!all_have_tags(sim, accesses, part))
+		uint64_t classes[PB_ACCESS_CLASSES] = { 0 };
+
+		if (!sim->count(accesses, part, sim->lines, classes))
 			return -ERANGE;
-		add_classes(accesses, part, ret->accesses);
+		for (uint32_t i = 0; i < PB_ACCESS_CLASSES; i++)
+			ret->accesses[i] += classes[i];
 		if (sim->batched && !outcome)
 			run_batch(sim, accesses, part, ret);
 		else

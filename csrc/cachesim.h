@@ -6,6 +6,8 @@
 #ifndef PAGEBENCH_CACHESIM_H
 #define PAGEBENCH_CACHESIM_H
 
+#include <stdbool.h>
+
 #include "pagebench.h"
 
 enum {
@@ -31,6 +33,13 @@ struct pb_level;
 /* Runs n accesses, and writes those that missed to @missed: n at most. */
 typedef size_t pb_level_fn(struct pb_level *level, const uint64_t *accesses,
 			   size_t n, uint64_t *missed);
+
+/*
+ * Adds n accesses, PB_BATCH at most, to the counts of their classes; returns
+ * whether all lines are below @lines.
+ */
+typedef bool pb_count_fn(const uint64_t *accesses, size_t n, uint64_t lines,
+			 uint64_t *counts);
 
 /* The last line that a site asked for, how far it was, how often so far. */
 struct pb_stride {
@@ -70,6 +79,8 @@ struct pb_cachesim {
 	uint32_t levels;
 	uint32_t inclusive;
 	uint32_t batched; /* each level by itself: nothing comes back up */
+	uint32_t simd;
+	pb_count_fn *count;
 	uint64_t lines; /* below which every line has a tag */
 	struct pb_level level[PB_CACHE_LEVELS];
 	struct pb_tlb_level tlb[PB_TLB_LEVELS][2]; /* 4K, 2M */
@@ -113,7 +124,12 @@ int pb_tlbs_init(struct pb_cachesim *sim,
 		 const struct pb_cachesim_geometry *geometry);
 void pb_tlbs_deinit(struct pb_cachesim *sim);
 
-/* cachesim_avx2.c: NULL where the machine has no such instructions. */
-pb_level_fn *pb_level_avx2(const struct pb_level *level);
+/* cachesim.c */
+pb_count_fn pb_count_plain;
+
+/* cachesim_simd.c */
+uint32_t pb_simd_best(void);
+void pb_level_use_simd(struct pb_level *level, uint32_t simd);
+pb_count_fn *pb_count_simd(void);
 
 #endif

@@ -251,6 +251,9 @@ enum pb_prefetch {
 	PB_PREFETCH_STRIDE
 };
 
+/* BEST: the best that this machine has; the others: that or EOPNOTSUPP. */
+enum pb_simd { PB_SIMD_NONE, PB_SIMD_BEST, PB_SIMD_AVX2, PB_SIMD_AVX512 };
+
 enum {
 	PB_CACHE_LEVELS = 3,
 	PB_CACHE_WAYS = 16,
@@ -323,7 +326,7 @@ struct pb_cachesim;
 int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
 		       uint32_t simd, struct pb_cachesim **ret);
 void pb_cachesim_destroy(struct pb_cachesim *sim);
-/* Whether it has SIMD code for this geometry, on this machine. */
+/* Which one it uses: NONE where the geometry is such that none is of use. */
 uint32_t pb_cachesim_simd(const struct pb_cachesim *sim);
 
 /*
