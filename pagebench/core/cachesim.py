@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,9 @@ from pagebench.core.extension import array, check, ffi, lib
 Policy = Literal["lru", "plru", "random"]
 Prefetch = Literal["none", "next-line", "stride"]
 PredictorKind = Literal["bimodal", "gshare", "tage"]
+Simd = Literal["none", "avx2", "avx512"]
 
-# enum pb_policy, enum pb_prefetch, enum pb_predictor_kind
+# enum pb_policy, enum pb_prefetch, enum pb_predictor_kind, enum pb_simd
 _POLICIES = {
     "lru": lib.PB_POLICY_LRU,
     "plru": lib.PB_POLICY_PLRU,
@@ -32,6 +33,14 @@ _KINDS = {
     "bimodal": lib.PB_PREDICTOR_BIMODAL,
     "gshare": lib.PB_PREDICTOR_GSHARE,
     "tage": lib.PB_PREDICTOR_TAGE,
+}
+
+_SIMD: dict[Simd | bool, int] = {
+    "none": lib.PB_SIMD_NONE,
+    "avx2": lib.PB_SIMD_AVX2,
+    "avx512": lib.PB_SIMD_AVX512,
+    False: lib.PB_SIMD_NONE,
+    True: lib.PB_SIMD_BEST,
 }
 
 CACHE_LEVELS: int = lib.PB_CACHE_LEVELS
@@ -164,19 +173,20 @@ def _counted(field: Any) -> npt.NDArray[np.int64]:
 class CacheSim(Closing):
     """Caches with what they hold, empty at first; a context manager.
 
-    ``simd``: by the machine's vector instructions where there are some and the geometry has LRU alone, which
-    counts the same and is faster; ``has_simd`` says whether they are used.  Raises OSError: EINVAL for a
-    geometry that cannot be, ENOMEM.
+    ``simd``: True for the machine's best vector instructions, which count the same and are faster; they are
+    of use where there is LRU and nothing else, and ``.simd`` is what is used.  Raises OSError: EINVAL for a
+    geometry that cannot be, EOPNOTSUPP for instructions that the machine does not have, ENOMEM.
     """
 
-    def __init__(self, geometry: CacheGeometry, simd: bool = True) -> None:
+    def __init__(self, geometry: CacheGeometry, simd: Simd | bool = True) -> None:
         self._sim: Any = None
         ret = ffi.new("struct pb_cachesim **")
-        check(lib.pb_cachesim_create(geometry.cdata(), simd, ret), f"simulating {geometry}")
+        check(lib.pb_cachesim_create(geometry.cdata(), _SIMD[simd], ret), f"simulating {geometry}")
         self._sim = ret[0]
         self._counts: Any = ffi.new("struct pb_cache_counts *")
         self.geometry = geometry
-        self.has_simd = bool(lib.pb_cachesim_simd(self._sim))
+        used = lib.pb_cachesim_simd(self._sim)
+        self.simd: Simd = next(name for name in get_args(Simd) if _SIMD[name] == used)
 
     def translate(self, regions: Sequence[Region], records: Words) -> Words:
         """The accesses (uint64) that a recording (uint64) comes to, page walks included: for run().
