@@ -275,6 +275,11 @@ def parser() -> Parser:
     run.add_argument(
         "--static", action="store_true", help="llvm-mca's prediction of each loop beside its cycles in L1"
     )
+    run.add_argument(
+        "--counters",
+        action="store_true",
+        help="simulate caches where a PMU counts, too, and set both side by side",
+    )
     run.add_argument("--no-plots", action="store_true", help="leave the raw data alone")
 
     selftest = subcommands.add_parser(
@@ -361,6 +366,13 @@ def parser() -> Parser:
     cache.add_argument("--prefetch", choices=get_args(Prefetch), help="by each level; default: none")
     cache.add_argument(
         "--inclusive", action="store_true", help="what leaves the last level leaves the others too"
+    )
+    cache.add_argument(
+        "--with",
+        dest="beside",
+        type=Path,
+        metavar="FILE",
+        help="explain the times of a run's result file by them; its cells are simulated",
     )
     cache.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
     cache.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU whose caches they are")

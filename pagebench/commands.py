@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
         path = session.start(asked, extra, args.output, ["run", *words], args.static)
     summary = _summary_of(path)
+    if args.counters or not any(cell.counts for cell in summary.cells):
+        summary = _simulated(path) or summary
     write(FORMATS["run"]["text"](summary))
     write(f"\nraw data: {path}")
     if not args.no_plots:
@@ -114,6 +116,21 @@ def _summary_of(path: Path, margin_cycles: float | None = None) -> Summary:
     from pagebench.results import result_file, summarise
 
     return summarise.summarise(result_file.read(path), margin_cycles)
+
+
+def _simulated(path: Path) -> Summary | None:
+    """The summary with what simulated caches make of it; None, and why, where nothing can be simulated.
+
+    All that was measured is there without it.
+    """
+    from pagebench.cache import asking
+
+    try:
+        asking.into_file(path)
+    except PagebenchError as error:
+        print(f"pagebench: caches were not simulated: {error}", file=sys.stderr)
+        return None
+    return _summary_of(path)
 
 
 PLOT_ELSEWHERE = "`plot -o DIR`"
@@ -232,10 +249,22 @@ def cache(args: argparse.Namespace) -> None:
     from pagebench.cache import asking
     from pagebench.measure import contenders
 
-    extra = contenders.Outside(args.own, (), args.kernel, args.kernel_cc)
+    asked = _asked(args)
     changes = {name: getattr(args, name) for name in ("policy", "prefetch") if getattr(args, name)}
     changes |= {"inclusive": True} if args.inclusive else {}
-    behaviour = asking.behaviour({"extent": "cache", **_asked(args)}, extra, args.geometry, changes)
+    if args.beside is not None:
+        given = [
+            *words_of(asked),
+            *(["--kernel"] if args.kernel else []),
+            *(["--variant"] if args.own else []),
+        ]
+        if given:
+            what = ", ".join(word for word in given if word.startswith("--"))
+            raise PagebenchError(f"--with takes its cells from {args.beside}: leave out {what}")
+        behaviour = asking.beside(args.beside, args.geometry, changes)
+    else:
+        extra = contenders.Outside(args.own, (), args.kernel, args.kernel_cc)
+        behaviour = asking.behaviour({"extent": "cache", **asked}, extra, args.geometry, changes)
     write(FORMATS["cache"][args.format](behaviour))
 
 

@@ -1,46 +1,95 @@
-"""From what was asked to what is simulated: a plan, and a geometry for it."""
+"""From what was asked to what is simulated: a plan and a geometry for it, or a run's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pagebench.cache import geometry, simulation
 from pagebench.errors import PagebenchError
+from pagebench.host import machine
 from pagebench.measure.contenders import Outside
 from pagebench.measure.preparation import prepare
 from pagebench.measure.progress import progress_bar
-from pagebench.plan.groups import Levels
+from pagebench.measure.timed_code import timed_code
+from pagebench.plan.groups import Levels, Plan
 from pagebench.report.cache import Behaviour
+from pagebench.results import explanation, result_file, summarise
+from pagebench.results.lines import Calibration
 from pagebench.results.simulated import Geometry, Simulated
 
+Changes = Mapping[str, Any]
 
-def behaviour(
-    asked: Mapping[str, Any], outside: Outside, cpu: str | None, changes: Mapping[str, Any]
-) -> Behaviour:
+
+def behaviour(asked: Mapping[str, Any], outside: Outside, cpu: str | None, changes: Changes) -> Behaviour:
     """Simulate what was asked, fields of Options, on this machine's caches or on those of ``cpu``.
 
     ``changes``: fields of Geometry that the user set.  Raises PagebenchError for what cannot be simulated.
     """
-    asked = {"seed": 0, **asked}
-    named = None if cpu is None else msgspec.structs.replace(geometry.find(cpu), **changes)
-    prepared = prepare(asked, outside, None if named is None else levels_of(named))
-    calibration = prepared.calibration
-    measured = None if calibration is None else calibration.l3_measured_bytes
-    found = named or msgspec.structs.replace(geometry.here(prepared.machine, measured), **changes)
-    simulated = simulate(prepared.plan, geometry.check(found))
-    return Behaviour(cpu_model=prepared.machine.cpu_model, plan=prepared.plan, simulated=simulated)
+    named = None if cpu is None else geometry.find(cpu)
+    prepared = prepare({"seed": 0, **asked}, outside, None if named is None else levels_of(named))
+    found = _changed(named or _here(prepared.machine, prepared.calibration), changes)
+    return Behaviour(plan=prepared.plan, simulated=_simulate(prepared.plan, found))
 
 
-def simulate(plan: Any, found: Geometry) -> Simulated:
+def beside(path: Path, cpu: str | None, changes: Changes) -> Behaviour:
+    """What was measured by a run, explained by the caches of the machine that it was measured on.
+
+    Raises PagebenchError where this is not the machine code that was timed.
+    """
+    run = result_file.read(path)
+    if not run.samples:
+        raise PagebenchError(f"{path} holds no finished group yet: go on with `run --resume {path}`")
+    warnings = _differences(run.header.machine)
+    simulated = run.simulated
+    if simulated is None or cpu is not None or changes:
+        if timed_code(run.plan) != run.header.variants:
+            raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): run again")
+        found = geometry.find(cpu) if cpu is not None else _here(run.header.machine, run.header.calibration)
+        simulated = _simulate(run.plan, _changed(found, changes))
+    explained = explanation.explain(run.plan, summarise.summarise(run).cells, simulated, run.median_ghz)
+    return Behaviour(plan=run.plan, simulated=simulated, explanation=explained, warnings=tuple(warnings))
+
+
+def into_file(path: Path) -> None:
+    """Simulate what a run measured, and append that to its file; what cannot be simulated is said there."""
+    run = result_file.read(path)
+    if run.simulated is not None or not run.samples:
+        return
+    simulated = _simulate(run.plan, _here(run.header.machine, run.header.calibration))
+    writer = result_file.Writer.resume(run)
+    try:
+        writer.append(simulated)
+    finally:
+        writer.close()
+
+
+def _differences(measured_on: machine.Machine) -> list[str]:
+    """What of the machine is not as it was."""
+    here = machine.describe(machine.default_cpu())
+    if measured_on.cpu_model == here.cpu_model and measured_on.caches == here.caches:
+        return []
+    return [f"measured on another machine ({measured_on.cpu_model}), whose caches are simulated"]
+
+
+def _here(described: machine.Machine, calibration: Calibration | None) -> Geometry:
+    return geometry.here(described, None if calibration is None else calibration.l3_measured_bytes)
+
+
+def _changed(found: Geometry, changes: Changes) -> Geometry:
+    return geometry.check(msgspec.structs.replace(found, **changes))
+
+
+def _simulate(plan: Plan, found: Geometry) -> Simulated:
     """With a bar of progress; what runs out of memory is said in a line."""
     try:
         with progress_bar("simulating") as progress:
             return simulation.simulate(plan, found, progress)
     except OSError as error:
-        raise PagebenchError(f"{error.strerror}: choose smaller footprints") from error
+        raise PagebenchError(f"cannot simulate: {error.strerror or error}") from error
 
 
 def levels_of(found: Geometry) -> Levels:

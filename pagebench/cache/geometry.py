@@ -68,7 +68,7 @@ MANUAL = "Intel 64 and IA-32 Architectures Optimization Reference Manual"
 TRM = "Technical Reference Manual"
 
 # Geometry as the sources have it.  What stands behind "unconfirmed" was not found in them, and is as it is
-# commonly given.  The L3 is what one core can fill: a CCX's, or a core's slice times the cores of a small part.
+# commonly given.  The L3 is what one core can fill: a CCX's, or a core's slice times the cores of a part.
 # Models are Linux's: arch/x86/kernel/cpu/amd.c, arch/x86/include/asm/intel-family.h.
 CPUS_KNOWN: Mapping[str, Cpu] = {
     "zen2": Cpu(
@@ -103,7 +103,7 @@ CPUS_KNOWN: Mapping[str, Cpu] = {
         l1=(48 * KIB, 12),
         l2=(1 * MIB, 16),
         l3=(32 * MIB, 16),
-        tlbs=Tlbs(_all(96), None, Tlb(4096, 16)),
+        tlbs=Tlbs(_all(96), None, Tlb(4096, 16), 7),
         ids=_x86(AMD, "26", range(16), range(32, 48), range(64, 80), range(112, 128)),
         way_predictor=True,
     ),
@@ -138,7 +138,7 @@ CPUS_KNOWN: Mapping[str, Cpu] = {
         l1=(48 * KIB, 12),
         l2=(2 * MIB, 16),
         l3=(30 * MIB, 15),
-        tlbs=Tlbs(Tlb(96, 6), Tlb(32, 4), Tlb(2048, 16)),
+        tlbs=Tlbs(Tlb(96, 6), Tlb(32, 4), Tlb(2048, 16), 7),
         ids=_x86(INTEL, "6", 143, 207),
         adds_at_rename=True,
     ),
@@ -171,7 +171,7 @@ CPUS_KNOWN: Mapping[str, Cpu] = {
         l1=(64 * KIB, 4),
         l2=(2 * MIB, 8),
         l3=(36 * MIB, 16),
-        tlbs=Tlbs(_all(48), None, Tlb(2048, 8)),
+        tlbs=Tlbs(_all(48), None, Tlb(2048, 8), 6),
         ids=_arm("0xd4f"),
     ),
 }
@@ -214,9 +214,9 @@ def check(geometry: Geometry) -> Geometry:
 
 
 def here(described: Machine, l3_measured_bytes: int | None, root: Path = ROOT) -> Geometry:
-    """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if it is a known one."""
+    """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
     known = _known(described)
-    caches = _caches(described.cpu, root) or ((known[1].caches) if known else ())
+    caches = _caches(described.cpu, root) or (known[1].caches if known else ())
     if not caches:
         raise PagebenchError("this machine does not say what caches it has: name a CPU with --geometry")
     source = ["caches by sysfs"]

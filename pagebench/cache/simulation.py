@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
-import numpy.typing as npt
 
 from pagebench import core, names
 from pagebench.cache import recorded, traces
@@ -92,7 +91,7 @@ def contenders(plan: groups.Plan, index: int) -> list[groups.Cell]:
 
 
 def batches(plan: groups.Plan, wanted: Sequence[int]) -> list[list[int]]:
-    """Groups on memmaps of one size together, the largest first: what is begun last decides when all is done."""
+    """Groups on memmaps of one size together, the largest first: the last that is begun is to be small."""
     by_size: dict[tuple[int, str], list[int]] = {}
     for index in wanted:
         group = plan.groups[index]

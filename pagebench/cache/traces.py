@@ -11,9 +11,8 @@ import numpy.typing as npt
 from pagebench import core
 from pagebench.code.recording import BRANCH, SITE_SHIFT, Site
 from pagebench.errors import PagebenchError
-from pagebench.memmap.folios import FolioMap
 from pagebench.names import PAGE_SIZE
-from pagebench.units import GIB, MIB
+from pagebench.units import GIB
 
 # Whose a line is: classes of accesses.
 MEMMAP, PATTERN, OTHER = range(3)

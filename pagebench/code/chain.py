@@ -1,16 +1,15 @@
 """The chain of a loop: what each turn waits for the turn before for.
 
-A model with no limit but dependencies: an instruction begins when what it reads is there.  Conditional jumps are
-foreseen, so nothing waits for them; what a misprediction costs is another matter.
+A model with no limit but dependencies: an instruction begins when what it reads is there.  Conditional jumps
+are foreseen, so nothing waits for them; what a misprediction costs is another matter.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from pagebench import core
-from pagebench.code.disassembly import Op, decode, parse_number
+from pagebench.code.disassembly import Op, parse_number
 
 TURNS = 64
 # Cycles of what takes more than one: integer multiply, bit scans.
@@ -35,8 +34,8 @@ def path_of(ops: Mapping[int, Op], start: int, outcomes: Iterable[bool]) -> list
 def chain(path: Sequence[Op], adds_at_rename: bool) -> tuple[float, float]:
     """Cycles in registers, and loads, that a turn of this path adds to the time of the turns before it.
 
-    ``adds_at_rename``: the core adds an immediate when it renames registers, which takes no cycle (Intel since
-    Golden Cove).
+    ``adds_at_rename``: the core adds an immediate when it renames registers, which takes no cycle (Intel
+    since Golden Cove).
     """
     near, far = (_growth(path, load, adds_at_rename) for load in (NEAR, FAR))
     loads = (far - near) / (FAR - NEAR)

@@ -4,8 +4,8 @@ Every instruction stays the bytes that are timed.  Before one that loads or stor
 buffer, before a conditional jump its outcome; neither changes a flag or a register of the loop's.  What the
 rewritten loop records, the timed one does.
 
-A record is 64 bits: an address in bits 0 to 47, the number of its site in bits 48 to 62; of a branch bit 63 is
-set, and bit 0 says whether it is taken.
+A record is 64 bits: an address in bits 0 to 47, the number of its site in bits 48 to 62; of a branch bit 63
+is set, and bit 0 says whether it is taken.
 """
 
 from __future__ import annotations
@@ -92,7 +92,13 @@ class _X86:
     needs = 3
     # Arguments stay what they are, rsp too.
     candidates = ("rax", "rbx", "rcx", "rbp", *(f"r{n}" for n in range(8, 16)))
-    LOW = {"rax": "al", "rbx": "bl", "rcx": "cl", "rbp": "bpl", **{f"r{n}": f"r{n}b" for n in range(8, 16)}}
+    LOW: Mapping[str, str] = {
+        "rax": "al",
+        "rbx": "bl",
+        "rcx": "cl",
+        "rbp": "bpl",
+        **{f"r{n}": f"r{n}b" for n in range(8, 16)},
+    }
     SIZES: Mapping[str, int] = {"byte": 1, "word": 2, "dword": 4, "qword": 8}
 
     def enter(self, symbol: str, own: tuple[str, ...]) -> list[str]:
@@ -292,9 +298,8 @@ def rewrite(probe: core.Probe, symbol: str, machine: str | None = None) -> Recor
         body.append(f".L{symbol}_{at:x}:")
         away = op.target is not None and op.target not in ops
         if emit.refused(op) or away:
-            what = (
-                "goes elsewhere" if away or op.target is None and not op.memory else "does what is not known"
-            )
+            elsewhere = away or (op.target is None and not op.memory)
+            what = "goes elsewhere" if elsewhere else "does what is not known"
             raise PagebenchError(f"the probe {probe.name} cannot be recorded: {op} {what}")
         if op.memory or emit.implied(op):
             body += emit.record_access(op, own, len(sites), probe.start + at)

@@ -23,7 +23,7 @@ Regions = Mapping[places.Place, core.Reservation]
 
 
 def reserve(plan: groups.Plan, stack: ExitStack) -> Regions:
-    """All memory for a plan's memmaps at once, reused by group after group: what is freed may go back to the host.
+    """All memory for a plan's memmaps at once, reused by group after group: what is freed may go to the host.
 
     Raises PagebenchError where there is too little, OSError where it cannot be had.
     """

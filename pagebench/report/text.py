@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from pagebench.architecture import ARCHITECTURES
+from pagebench.report.cache import simulated_block
 from pagebench.report.tables import (
     LEVELS,
     WIDTH,
@@ -249,6 +250,7 @@ def render(summary: Summary) -> str:
         "",
         *paragraph(legend),
         *counts_table(summary),
+        *simulated_block(summary.plan, summary.simulated),
         *static_table(summary),
         *zap_table(summary),
         "",

@@ -31,6 +31,8 @@ from pagebench.results.lines import (
     check_printable,
     check_roles,
 )
+from pagebench.results.simulated import Simulated
+from pagebench.results.simulated import check_fits as check_simulated
 from pagebench.results.statistics import median
 
 # Where the clock changed by more than this around a sample, it is not valid.
@@ -68,6 +70,8 @@ class Run:
     whole_bytes: int
     # The L3 at the end, where it was measured at the beginning.
     recalibration: Calibration | None = None
+    # What simulated caches make of its loops.
+    simulated: Simulated | None = None
 
     @property
     def plan(self) -> Plan:
@@ -140,7 +144,7 @@ class Writer:
             raise PagebenchError(f"cannot go on with {run.path}: {error.strerror}") from error
         return cls(run.path, stream)
 
-    def append(self, line: Header | Sampling | Recalibration) -> None:
+    def append(self, line: Header | Sampling | Recalibration | Simulated) -> None:
         """One line, flushed to disk."""
         try:
             self._stream.write(msgspec.json.encode(line) + b"\n")
@@ -156,13 +160,18 @@ class Writer:
         self._stream.close()
 
 
-def _decode(line: bytes, plan: Plan) -> Samples | Recalibration | None:
+def _decode(line: bytes, plan: Plan) -> Samples | Recalibration | Simulated | None:
     """A line's content; None of a line of a later kind.  Raises ValueError for one that is damaged."""
     kind = msgspec.json.decode(line, type=_Kind).kind
     if kind == Sampling.__struct_config__.tag:
         return _samples(msgspec.json.decode(line, type=Sampling), plan)
     if kind == Recalibration.__struct_config__.tag:
         return msgspec.json.decode(line, type=Recalibration)
+    if kind == Simulated.__struct_config__.tag:
+        simulated = msgspec.json.decode(line, type=Simulated)
+        check_printable(msgspec.to_builtins(simulated))
+        check_simulated(simulated, plan)
+        return simulated
     return None
 
 
@@ -209,6 +218,7 @@ def read(path: Path) -> Run:
     header = _header(path, lines[0])
     samples: dict[tuple[int, int], Samples] = {}
     recalibration: Calibration | None = None
+    simulated: Simulated | None = None
     for number, line in enumerate(lines[1:], 2):
         try:
             one = _decode(line, header.plan)
@@ -218,9 +228,11 @@ def read(path: Path) -> Run:
             ) from error
         if isinstance(one, Recalibration):
             recalibration = one.calibration
+        elif isinstance(one, Simulated):
+            simulated = one
         elif one is not None:  # twice: a resumed run wrote it again
             samples.setdefault(one.key, one)
-    return Run(path, header, tuple(samples.values()), whole, recalibration)
+    return Run(path, header, tuple(samples.values()), whole, recalibration, simulated)
 
 
 def _header(path: Path, line: bytes) -> Header:

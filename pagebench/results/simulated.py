@@ -1,4 +1,4 @@
-"""What simulated caches make of a loop's accesses, typed: a line of a result file, and what `cache` reports."""
+"""What simulated caches make of a loop's accesses, typed: a line of a result file, what `cache` reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pagebench.names import LINE_BYTES
-from pagebench.plan.groups import Natural, Positive
+from pagebench.plan.groups import Natural, Plan, Positive
 from pagebench.units import format_size
 
 Policy = Literal["lru", "plru", "random"]
@@ -48,12 +48,13 @@ class Tlb(msgspec.Struct, frozen=True):
 class Tlbs(msgspec.Struct, frozen=True):
     """Data TLBs: the first level's for pages of 4K and of 2M, None where one is for both; the second level's.
 
-    The second level has entries of both sizes.
+    The second level has entries of both sizes; a hit there takes ``second_cycles`` more, where that is known.
     """
 
     first: Tlb
     first_2m: Tlb | None
     second: Tlb
+    second_cycles: float | None = None
 
     def __str__(self) -> str:
         huge = f"+{self.first_2m}" if self.first_2m else ""
@@ -142,3 +143,19 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
     seed: Natural
     cells: tuple[SimulatedCell, ...]
     refused: Mapping[str, str]
+
+
+def check_fits(simulated: Simulated, plan: Plan) -> None:
+    """Whether all cells are the plan's, with counts of every level.  Raises ValueError."""
+    levels = len(simulated.geometry.caches)
+    for one in simulated.cells:
+        if one.group >= len(plan.groups) or one.cell >= len(plan.groups[one.group].cells):
+            raise ValueError("a cell that was simulated is none of the plan's")
+        counts = one.counts
+        lengths = {len(counts.misses), len(counts.walk_misses), len(counts.other_misses)}
+        if (
+            lengths != {levels}
+            or len(counts.tlb_misses) != 2
+            or set(counts.mispredictions) != set(PREDICTORS)
+        ):
+            raise ValueError("counts of a cell that was simulated do not fit its caches")

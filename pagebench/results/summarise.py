@@ -13,7 +13,7 @@ from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
-from pagebench.results import explaining, judgement, resolving, statistics
+from pagebench.results import judgement, resolving, static, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
 from pagebench.results.judgement import number
 from pagebench.results.result_file import Run, Samples
@@ -124,7 +124,8 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         series=tuple(row for row in _judge(run, series, aa, nulls, margin) if isinstance(row, SeriesRow)),
         resolution=resolving.resolution(run, judged, [*noise, *(one.row for one in nulls.values())]),
         predictor=None if header.prediction is None else header.prediction.name,
-        static=tuple(explaining.static(header.prediction, judged, harness)),
+        simulated=run.simulated,
+        static=tuple(static.static(header.prediction, judged, harness)),
         **conclusions(judged, noise, [one.row for one in nulls.values()]),
     )
 

@@ -15,6 +15,7 @@ from pagebench.host.machine import Machine
 from pagebench.names import Level, Verdict
 from pagebench.plan.groups import Plan, Target
 from pagebench.results.lines import Calibration, Compiler, Tool, VariantCode
+from pagebench.results.simulated import Simulated
 
 SCHEMA = 2
 
@@ -298,6 +299,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     predictor: str | None
     static: tuple[Static, ...]
     operations: tuple[Operation, ...]
+    simulated: Simulated | None
 
 
 def to_json(summary: Summary) -> str:

@@ -1,0 +1,348 @@
+"""What was measured, explained: cycles of the loop's chain, misses times what they take, and the rest.
+
+Latencies are fitted to named cells of the run itself: the L3 that one gets moves from hour to hour, and with
+it every latency beyond L2.  All other cells are held out.  What no term explains is the rest, never hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from pagebench import names
+from pagebench.names import Level
+from pagebench.plan.groups import Plan
+from pagebench.results.judgement import number
+from pagebench.results.simulated import Counts, Simulated
+from pagebench.results.statistics import median
+from pagebench.results.summary import Number, Row
+from pagebench.units import format_size
+
+# The pages of which every lookup waits for the page's own word, whatever the variant.
+CHASE_ORDER = 0
+# Of lookups: as many at least wait for a load, or else they run ahead of memory.
+LATENCY_BOUND = 0.9
+FORESEEN = 0.001
+# What share of the measured time is a good explanation, as it is counted.
+CLOSE = 0.05
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """Core cycles of a lookup, by what they are waited for.
+
+    ``code``: the chain through registers and hits of L1; ``form``: what the variant's form takes more, as
+    seen in its own cell at order 0 in L1; ``l2``, ``l3``, ``memory``: what misses of the level before each take
+    more; ``aliases``: lines reached by another linear address; ``tlb``: hits of the second-level TLB;
+    ``walks`` of page tables; ``mispredictions`` of branches.
+    """
+
+    code: float
+    form: float
+    l2: float
+    l3: float
+    memory: float
+    aliases: float
+    tlb: float
+    walks: float
+    mispredictions: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return float(sum(msgspec.structs.astuple(self)))
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """Cycles that one of something takes, and which cells or which source say so; null where none does."""
+
+    cycles: Number
+    source: str
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell: measured, modelled, and the rest in cycles; ``fitted``: a parameter is from it.
+
+    ``terms`` is null where no model holds, and ``why_not`` says why.
+    """
+
+    contender: str
+    order: int
+    footprint_bytes: int
+    pattern: str
+    probe: str
+    level: Level
+    core_clock: bool
+    measured_cycles: float
+    terms: Terms | None
+    rest_cycles: Number
+    fitted: bool
+    why_not: str
+
+    @property
+    def rest_share(self) -> float:
+        """Of the measured time."""
+        return 0.0 if self.rest_cycles is None else self.rest_cycles / self.measured_cycles
+
+
+class HeldOut(msgspec.Struct, frozen=True):
+    """How well cells are explained that nothing was fitted to: shares of the measured time."""
+
+    cells: int
+    median_rest: Number
+    worst_rest: Number
+    close: int
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """All chains of a run: ``parameters`` by term, ``rows``, and how good it is.
+
+    ``inside``: cells up to half of L2; ``hvo``: of those, HVO's; ``beyond``: all others.  ``ghz``: the core
+    clock by which cycles are ns.
+    """
+
+    ghz: float
+    parameters: Mapping[str, Parameter]
+    rows: tuple[Explained, ...]
+    inside: HeldOut
+    hvo: HeldOut
+    beyond: HeldOut
+
+
+@dataclass(frozen=True)
+class _Cell:
+    row: Row
+    counts: Counts
+    cycles: float
+
+    @property
+    def name(self) -> str:
+        row = self.row
+        return (
+            f"{row.contender} {row.probe} order {row.order} {format_size(row.footprint_bytes)} {row.pattern}"
+        )
+
+    @property
+    def chase(self) -> bool:
+        """Whether every lookup waits for the load of the one before, and for nothing but that."""
+        counts, row = self.counts, self.row
+        return (
+            row.probe == "chain"
+            and row.order == CHASE_ORDER
+            and row.layout == names.PLAIN
+            and row.pattern == "random"
+            and counts.chain.loads > 1 - FORESEEN
+            and counts.mispredictions["bimodal"] < FORESEEN
+        )
+
+    @property
+    def loads(self) -> float:
+        """Loads in the chain; where a branch is foreseen wrongly, its word's load has to come back first."""
+        chain, wrong = self.counts.chain, self.counts.mispredictions["bimodal"]
+        return min(chain.loads + wrong, max(1.0, float(np.ceil(chain.loads - FORESEEN))))
+
+
+def explain(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) -> Explanation:
+    """Fit the parameters and model every chain.
+
+    ``cells`` are a summary's, ``ghz`` the run's median core clock.
+    """
+    measured = list(_paired(plan, cells, simulated, ghz))
+    fit = _Fit(simulated, plan)
+    fit.fit(measured)
+    rows = tuple(fit.explained(cell) for cell in measured)
+    modelled = [row for row in rows if row.terms is not None and not row.fitted]
+    inside = [row for row in modelled if row.core_clock]
+    return Explanation(
+        ghz=ghz,
+        parameters=fit.parameters,
+        rows=rows,
+        inside=_held_out(inside),
+        hvo=_held_out(row for row in inside if f"@{names.PLAIN}" not in row.contender),
+        beyond=_held_out(row for row in modelled if not row.core_clock),
+    )
+
+
+def _paired(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) -> Iterable[_Cell]:
+    counts = {}
+    for one in simulated.cells:
+        group = plan.groups[one.group]
+        place = (group.order, group.footprint_bytes, group.pattern, group.probe)
+        counts[(str(group.cells[one.cell].contender), *place)] = one.counts
+    for row in cells:
+        key = (row.contender, row.order, row.footprint_bytes, row.pattern, row.probe)
+        if key in counts and row.ns.median is not None:
+            yield _Cell(row, counts[key], row.ns.median * ghz)
+
+
+def _held_out(rows: Iterable[Explained]) -> HeldOut:
+    rests = [abs(row.rest_share) for row in rows]
+    if not rests:
+        return HeldOut(0, None, None, 0)
+    return HeldOut(
+        len(rests), number(median(np.array(rests))), number(max(rests)), sum(rest <= CLOSE for rest in rests)
+    )
+
+
+class _Fit:
+    """The parameters, one after the other: each from cells in which nothing else is unknown."""
+
+    def __init__(self, simulated: Simulated, plan: Plan) -> None:
+        self._plan = plan
+        self._tlbs = simulated.geometry.tlbs
+        self.parameters: dict[str, Parameter] = {}
+        self.forms: dict[str, float] = {}
+        self.used: set[str] = set()
+
+    def _set(self, name: str, cycles: float | None, cells: Sequence[_Cell]) -> None:
+        said = "; ".join(cell.name for cell in cells) or "no cell of this run tells"
+        self.parameters[name] = Parameter(None if cycles is None else number(cycles), said)
+        self.used |= {cell.name for cell in cells}
+
+    def _of(self, name: str) -> float:
+        parameter = self.parameters.get(name)
+        return 0.0 if parameter is None or parameter.cycles is None else parameter.cycles
+
+    def fit(self, measured: Sequence[_Cell]) -> None:
+        """All of them, from the chases outwards."""
+        tlbs = self._tlbs
+        if tlbs is not None and tlbs.second_cycles is not None:
+            self.parameters["tlb"] = Parameter(tlbs.second_cycles, "documented")
+        chases = [cell for cell in measured if cell.chase]
+        in_l1 = [cell for cell in chases if cell.counts.misses[0] < FORESEEN]
+        self._fit_loads(in_l1)
+        self._fit_levels([cell for cell in chases if cell not in in_l1])
+        self._fit_mispredictions(measured)
+        self._fit_walks(measured)
+
+    def _fit_loads(self, in_l1: Sequence[_Cell]) -> None:
+        """A hit of L1, as the form that takes least of it does; what others take more is their form's."""
+        if not in_l1:
+            self._set("load", None, [])
+            return
+        least = min(in_l1, key=lambda cell: cell.cycles - cell.counts.chain.cycles)
+        self._set("load", least.cycles - least.counts.chain.cycles, [least])
+        for cell in in_l1:
+            self.forms[cell.row.variant] = cell.cycles - cell.counts.chain.cycles - self._of("load")
+            self.used.add(cell.name)
+
+    def _fit_levels(self, chases: Sequence[_Cell]) -> None:
+        """What a miss takes more at each level: least squares of relative errors, none below 0."""
+        levels = ("l2", "l3", "memory")
+        if not chases:
+            for level in levels:
+                self._set(level, None, [])
+            return
+        misses = np.array([[*cell.counts.misses, *[0.0] * (3 - len(cell.counts.misses))] for cell in chases])
+        seen = misses.max(axis=0) > FORESEEN
+        took = np.array(
+            [cell.cycles - self._code(cell) - self.forms.get(cell.row.variant, 0.0) for cell in chases]
+        )
+        weights = 1 / np.array([cell.cycles for cell in chases])
+        steps = _nonnegative(misses[:, seen] * weights[:, None], took * weights)
+        of_level = dict(zip(np.flatnonzero(seen).tolist(), steps, strict=True))
+        for i, level in enumerate(levels):
+            mine = [cell for cell, share in zip(chases, misses[:, i], strict=True) if share > FORESEEN]
+            self._set(level, of_level.get(i), mine if i in of_level else [])
+
+    def _fit_one(
+        self, name: str, measured: Sequence[_Cell], count: Callable[[_Cell], float], least: float
+    ) -> None:
+        """From the one cell in which there are most of something, the smaller and the nearer to L1 first."""
+        able = [cell for cell in measured if self._why_not(cell) == "" and count(cell) >= least]
+        if not able:
+            self._set(name, None, [])
+            return
+        # In life a cell of fewer unknowns; counts are alike to a per cent.
+        found = min(able, key=lambda cell: (cell.row.footprint_bytes, -round(count(cell), 2)))
+        terms = self._terms(found)
+        self._set(name, max(0.0, (found.cycles - terms.total) / count(found)), [found])
+
+    def _fit_mispredictions(self, measured: Sequence[_Cell]) -> None:
+        self._fit_one(
+            "misprediction",
+            [cell for cell in measured if cell.row.probe == "chain"],
+            lambda cell: cell.counts.mispredictions["bimodal"],
+            0.1,
+        )
+
+    def _fit_walks(self, measured: Sequence[_Cell]) -> None:
+        # The fewer misses of caches, the less of the time is theirs.
+        walked = [cell for cell in measured if cell.counts.tlb_misses and cell.counts.tlb_misses[1] >= 0.1]
+        fewest = sorted(walked, key=lambda cell: cell.counts.misses[0])[:1]
+        self._fit_one("walk", fewest, lambda cell: cell.counts.tlb_misses[1], 0.1)
+
+    def _code(self, cell: _Cell) -> float:
+        return cell.counts.chain.cycles + cell.loads * self._of("load")
+
+    def _terms(self, cell: _Cell) -> Terms:
+        counts = cell.counts
+        misses = [*counts.misses, 0.0, 0.0][:3]
+        tlb_misses = [*counts.tlb_misses, 0.0, 0.0][:2]
+        return Terms(
+            code=self._code(cell),
+            form=self.forms.get(cell.row.variant, 0.0),
+            l2=misses[0] * self._of("l2"),
+            l3=misses[1] * self._of("l3"),
+            memory=misses[2] * self._of("memory"),
+            aliases=counts.aliases * self._of("l2"),
+            tlb=tlb_misses[0] * self._of("tlb"),
+            walks=tlb_misses[1] * self._of("walk"),
+            mispredictions=counts.mispredictions["bimodal"] * self._of("misprediction"),
+        )
+
+    def _why_not(self, cell: _Cell) -> str:
+        """Why no model holds."""
+        if cell.row.probe not in CHAINS:
+            return "not a chain: lookups overlap"
+        if cell.loads < LATENCY_BOUND:
+            return "runs ahead: lookups do not wait for memory"
+        if self.parameters["load"].cycles is None:
+            return "no chase in L1 in this run"
+        for level, share in zip(("l2", "l3", "memory"), cell.counts.misses, strict=False):
+            if share > FORESEEN and self.parameters[level].cycles is None:
+                return f"no chase in this run tells what {level} takes"
+        return ""
+
+    def explained(self, cell: _Cell) -> Explained:
+        """A cell by all terms."""
+        row, why_not = cell.row, self._why_not(cell)
+        terms = None if why_not else _rounded(self._terms(cell))
+        return Explained(
+            contender=row.contender,
+            order=row.order,
+            footprint_bytes=row.footprint_bytes,
+            pattern=row.pattern,
+            probe=row.probe,
+            level=row.level,
+            core_clock=self._plan.levels.at_core_clock(row.footprint_bytes),
+            measured_cycles=round(cell.cycles, 4),
+            terms=terms,
+            rest_cycles=None if terms is None else round(cell.cycles - terms.total, 4),
+            fitted=cell.name in self.used,
+            why_not=why_not,
+        )
+
+
+# Probes of which each lookup waits for the one before.
+CHAINS = ("chain", "flags")
+
+
+def _rounded(terms: Terms) -> Terms:
+    return Terms(*(round(value, 4) for value in msgspec.structs.astuple(terms)))
+
+
+def _nonnegative(shares: np.ndarray, took: np.ndarray) -> list[float]:
+    """Least squares; what comes out below 0 is 0, and the others are fitted again."""
+    kept = np.ones(shares.shape[1], np.bool_)
+    while kept.any():
+        solved = np.linalg.lstsq(shares[:, kept], took, rcond=None)[0]
+        if solved.min() >= 0:
+            break
+        kept[np.flatnonzero(kept)[solved.argmin()]] = False
+    found = np.zeros(shares.shape[1])
+    if kept.any():
+        found[kept] = solved
+    return [float(value) for value in found]
