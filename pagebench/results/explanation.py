@@ -34,7 +34,7 @@ class Terms(msgspec.Struct, frozen=True):
     """Core cycles of a lookup, by what they are waited for.
 
     ``code``: the chain through registers and hits of L1; ``form``: what the variant's form takes more, as
-    seen in its own cell at order 0 in L1; ``l2``, ``l3``, ``memory``: what misses of the level before each take
+    seen in its own cell at order 0 in L1; ``l2``, ``l3``, ``memory``: what misses of the level before take
     more; ``aliases``: lines reached by another linear address; ``tlb``: hits of the second-level TLB;
     ``walks`` of page tables; ``mispredictions`` of branches.
     """
