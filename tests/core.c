@@ -1098,6 +1098,288 @@ static void test_counters(void)
 	CHECK_EQ(lowest_free_fd(), free_fd);
 }
 
+enum { STREAM = 5000 };
+
+/* Accesses of every class to few enough lines, every other of them in a row. */
+static void draw_accesses(uint64_t *accesses, uint32_t lines)
+{
+	for (uint32_t i = 0; i < STREAM; i++)
+		accesses[i] = (i % 2 ? draw(lines) : i / 2 % lines) |
+			      (uint64_t)draw(4) << 40 |
+			      (uint64_t)(i % 2) << 48 | (uint64_t)draw(8) << 56;
+}
+
+static void run_sim(const struct pb_cachesim_geometry *geometry, uint32_t simd,
+		    const uint64_t *accesses, uint8_t *outcome,
+		    struct pb_cache_counts *ret)
+{
+	struct pb_cachesim *sim = NULL;
+
+	CHECK_EQ(pb_cachesim_create(geometry, simd, &sim), 0);
+	memset(ret, 0, sizeof(*ret));
+	/* Not a whole number of batches, nor of vectors. */
+	CHECK_EQ(pb_cachesim_run(sim, accesses, STREAM - 1001, outcome, ret),
+		 0);
+	CHECK_EQ(pb_cachesim_run(sim, accesses + STREAM - 1001, 1001,
+				 outcome ? outcome + STREAM - 1001 : NULL, ret),
+		 0);
+	CHECK_EQ(pb_cachesim_run(sim, accesses, 0, outcome, ret), 0);
+	pb_cachesim_destroy(sim);
+}
+
+/* An access at a time, in batches, by every set of instructions: the same. */
+static void test_cachesim_lru(void)
+{
+	static const uint32_t sets[] = { 1, 3, 64, 100, 4096 };
+	uint64_t *accesses = malloc(STREAM * sizeof(*accesses));
+	uint8_t *outcome = malloc(STREAM);
+	struct pb_cache_counts want, got;
+
+	CHECK(accesses && outcome);
+	for (uint32_t ways = 1; ways <= PB_CACHE_WAYS; ways++) {
+		for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
+			struct pb_cachesim_geometry geometry = {
+				.levels = 3,
+				.cache = { { .sets = sets[i], .ways = ways },
+					   { .sets = 2 * sets[i], .ways = 16 },
+					   { .sets = 300, .ways = ways } },
+			};
+			uint64_t left[4] = { 0 };
+
+			now_doing("caches of %u ways, %u sets", ways, sets[i]);
+			draw_accesses(accesses, 2 * sets[i] * ways + 1);
+			run_sim(&geometry, PB_SIMD_NONE, accesses, outcome,
+				&want);
+			for (uint32_t simd = PB_SIMD_NONE;
+			     simd <= PB_SIMD_AVX512; simd++) {
+				struct pb_cachesim *sim;
+
+				if (pb_cachesim_create(&geometry, simd, &sim))
+					continue;
+				pb_cachesim_destroy(sim);
+				run_sim(&geometry, simd, accesses, NULL, &got);
+				CHECK_EQ(memcmp(&got, &want, sizeof(got)), 0);
+			}
+			for (uint32_t j = 0; j < STREAM; j++)
+				left[outcome[j]]++;
+			for (uint32_t level = 3; level--;) {
+				left[level] += left[level + 1];
+				for (uint32_t j = 0; j < PB_ACCESS_CLASSES; j++)
+					left[level + 1] -=
+						want.misses[level][j];
+				CHECK_EQ(left[level + 1], 0);
+			}
+			CHECK_EQ(left[0], STREAM);
+		}
+	}
+	free(accesses);
+	free(outcome);
+}
+
+/* Every other kind of cache: what must hold of any. */
+static void test_cachesim_options(void)
+{
+	uint64_t *accesses = malloc(STREAM * sizeof(*accesses));
+	uint8_t *outcome = malloc(STREAM);
+	struct pb_cache_counts counts, again;
+
+	CHECK(accesses && outcome);
+	draw_accesses(accesses, 3000);
+	for (uint32_t i = 0; i < 3 * 3 * 4; i++) {
+		uint32_t policy = i % 3, prefetch = i / 3 % 3;
+		struct pb_cachesim_geometry geometry = {
+			.levels = 2,
+			.cache = { { 16, 8, policy, prefetch },
+				   { 75, 16, policy, prefetch } },
+			.inclusive = i / 9 % 2,
+			.way_predictor = i / 18,
+		};
+		uint64_t aliases = 0, misses = 0;
+
+		now_doing("caches of policy %u, prefetch %u, options %u",
+			  policy, prefetch, i / 9);
+		run_sim(&geometry, PB_SIMD_BEST, accesses, outcome, &counts);
+		run_sim(&geometry, PB_SIMD_BEST, accesses, NULL, &again);
+		CHECK_EQ(memcmp(&counts, &again, sizeof(counts)), 0);
+		for (uint32_t j = 0; j < STREAM; j++) {
+			CHECK((outcome[j] & ~PB_OUTCOME_ALIAS) <= 2);
+			CHECK(!(outcome[j] & PB_OUTCOME_ALIAS) ||
+			      outcome[j] == PB_OUTCOME_ALIAS);
+			aliases += outcome[j] == PB_OUTCOME_ALIAS;
+			misses += (outcome[j] & 3) == 2;
+		}
+		for (uint32_t j = 0; j < PB_ACCESS_CLASSES; j++) {
+			aliases -= counts.aliases[j];
+			misses -= counts.misses[1][j];
+		}
+		CHECK_EQ(aliases, 0);
+		CHECK_EQ(misses, 0);
+		CHECK_EQ(!counts.prefetches, prefetch == PB_PREFETCH_NONE);
+	}
+	free(accesses);
+	free(outcome);
+}
+
+static void test_cachesim_refused(void)
+{
+	static const struct pb_cachesim_geometry good = {
+		.levels = 1,
+		.cache = { { .sets = 1, .ways = 2 } },
+	};
+	struct pb_cachesim_geometry bad[10];
+	struct pb_cachesim *sim = (struct pb_cachesim *)&bad;
+	struct pb_cache_counts counts = { .prefetches = 0 };
+	uint64_t access = UINT32_MAX;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		bad[i] = good;
+	bad[0].levels = 0;
+	bad[1].levels = PB_CACHE_LEVELS + 1;
+	bad[2].cache[0].sets = 0;
+	bad[3].cache[0].sets = PB_CACHE_SETS + 1;
+	bad[4].cache[0].ways = 0;
+	bad[5].cache[0].ways = PB_CACHE_WAYS + 1;
+	bad[6].cache[0].policy = PB_POLICY_RANDOM + 1;
+	bad[7].cache[0].prefetch = PB_PREFETCH_STRIDE + 1;
+	bad[8].tlb_4k[1].sets = 1;
+	bad[9].tlb_2m[0] = (struct pb_tlb){ PB_TLB_ENTRIES, 2 };
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		now_doing("caches, bad geometry %zu", i);
+		CHECK_EQ(pb_cachesim_create(&bad[i], PB_SIMD_BEST, &sim),
+			 -EINVAL);
+	}
+	CHECK_EQ(pb_cachesim_create(&good, PB_SIMD_AVX512 + 1, &sim), -EINVAL);
+	CHECK(sim == (struct pb_cachesim *)&bad);
+	pb_cachesim_destroy(NULL);
+
+	CHECK_EQ(pb_cachesim_create(&good, PB_SIMD_BEST, &sim), 0);
+	CHECK_EQ(pb_cachesim_run(sim, &access, 1, NULL, &counts), -ERANGE);
+	access--;
+	CHECK_EQ(pb_cachesim_run(sim, &access, 1, NULL, &counts), 0);
+	CHECK_EQ(counts.accesses[0], 1);
+	pb_cachesim_destroy(sim);
+}
+
+static void test_translate(void)
+{
+	enum { PAGES_4K = 5, FIRST = 3 };
+	static const struct pb_cachesim_geometry geometry = {
+		.levels = 1,
+		.cache = { { .sets = 64, .ways = 8 } },
+		.tlb_4k = { { .sets = 1, .ways = 2 },
+			    { .sets = 2, .ways = 1 } },
+		.unified_first = 1,
+		.unified_second = 1,
+	};
+	struct pb_cache_counts counts = { .prefetches = 0 };
+	/* Exactly so many: a sanitizer sees one too far. */
+	uint32_t *frames = malloc(PAGES_4K * sizeof(*frames));
+	uint32_t huge = 9;
+	const uint64_t begin = (uint64_t)FIRST << 12, large = 1ULL << 40;
+	struct pb_region regions[] = {
+		{ begin, begin + (PAGES_4K << 12), 12, 2, frames, 1000 },
+		{ large, large + (1 << 21), 21, 3, &huge, 2000 },
+	};
+	uint64_t records[2 * PAGES_4K + 2], *accesses;
+	struct pb_cachesim *sim;
+	size_t n = 0;
+
+	CHECK(frames);
+	for (uint32_t i = 0; i < PAGES_4K; i++) {
+		frames[i] = 10 * i;
+		records[2 * i] = begin + (i << 12) + 64;
+		records[2 * i + 1] = 1ULL << 63 | i;
+	}
+	records[2 * PAGES_4K] = large + (5 << 12);
+	records[2 * PAGES_4K + 1] = 7ULL << 48 | (large + (1 << 21) - 1);
+	accesses = malloc(2 * ARRAY_SIZE(records) * sizeof(*accesses));
+	CHECK(accesses);
+	CHECK_EQ(pb_cachesim_create(&geometry, 0, &sim), 0);
+	CHECK_EQ(pb_cachesim_translate(sim, regions, 2, records,
+				       ARRAY_SIZE(records), &counts, accesses,
+				       &n),
+		 0);
+	/* A walk before each but the last, which has the page before it. */
+	CHECK_EQ(n, 2 * PAGES_4K + 3);
+	for (uint32_t i = 0; i < PAGES_4K; i++) {
+		CHECK_EQ(accesses[2 * i],
+			 7ULL << 56 | (1000 + (FIRST + i) / 8));
+		CHECK_EQ(accesses[2 * i + 1] & ~(0xffULL << 40),
+			 2ULL << 56 | (640 * i + 1));
+	}
+	CHECK_EQ(accesses[n - 1] & ~(0xffULL << 40),
+		 3ULL << 56 | 7ULL << 48 | (10 * (1 << 15) - 1));
+	CHECK_EQ(counts.tlb_misses[1][2], PAGES_4K);
+	CHECK_EQ(counts.tlb_misses[1][3], 1);
+
+	records[3] = records[2 * PAGES_4K] - (6 << 12);
+	CHECK_EQ(pb_cachesim_translate(sim, regions, 2, records,
+				       ARRAY_SIZE(records), &counts, accesses,
+				       &n),
+		 -EFAULT);
+	CHECK_EQ(n, 3);
+	huge = 1 << 23;
+	CHECK_EQ(pb_cachesim_translate(sim, regions, 2, records + 2 * PAGES_4K,
+				       2, &counts, accesses, &n),
+		 -ERANGE);
+	CHECK_EQ(n, 0);
+	regions[1].begin++;
+	CHECK_EQ(pb_cachesim_translate(sim, regions, 2, records, 1, &counts,
+				       accesses, &n),
+		 -EINVAL);
+	CHECK_EQ(pb_cachesim_translate(sim, NULL, 0, NULL, 0, &counts, NULL,
+				       &n),
+		 0);
+	CHECK_EQ(n, 0);
+	pb_cachesim_destroy(sim);
+	free(frames);
+	free(accesses);
+}
+
+static void test_predictor(void)
+{
+	enum { TURNS = 1000, PERIOD = 7 };
+	static const uint64_t at_most[] = { TURNS + PERIOD, 200, 200 };
+	uint64_t records[PERIOD * 2 * TURNS];
+	struct pb_predictor *predictor;
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(records); i++)
+		records[i] = i % 2 ? i
+				   : 1ULL << 63 | 3ULL << 48 |
+					     (i / 2 % PERIOD != 0);
+	for (uint32_t kind = 0; kind <= PB_PREDICTOR_TAGE; kind++) {
+		uint64_t branches[PB_BRANCH_SITES] = { 0 };
+		uint64_t misses[PB_BRANCH_SITES] = { 0 };
+		uint64_t beyond = 1ULL << 63 | (uint64_t)PB_BRANCH_SITES << 48;
+
+		now_doing("predictor of kind %u", kind);
+		CHECK_EQ(pb_predictor_create(kind, &predictor), 0);
+		CHECK_EQ(pb_predictor_run(predictor, records,
+					  ARRAY_SIZE(records), branches,
+					  misses),
+			 0);
+		CHECK_EQ(branches[3], PERIOD * TURNS);
+		CHECK(misses[3] > 0);
+		CHECK(misses[3] <= at_most[kind]);
+		CHECK_EQ(pb_predictor_run(predictor, &beyond, 1, branches,
+					  misses),
+			 -ERANGE);
+		/* Long enough that usefulness fades, at random. */
+		for (uint32_t i = 0; i < 300000; i++) {
+			uint64_t record = 1ULL << 63 | draw(2) |
+					  (uint64_t)draw(64) << 48;
+
+			CHECK_EQ(pb_predictor_run(predictor, &record, 1,
+						  branches, misses),
+				 0);
+		}
+		pb_predictor_destroy(predictor);
+	}
+	CHECK_EQ(pb_predictor_create(PB_PREDICTOR_TAGE + 1, &predictor),
+		 -EINVAL);
+	pb_predictor_destroy(NULL);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const struct pb_variant *variant);
@@ -1127,6 +1409,11 @@ static const struct {
 	{ "pin", test_pin },
 	{ "counters, parsing", test_counters_parse },
 	{ "counters", test_counters },
+	{ "caches, LRU", test_cachesim_lru },
+	{ "caches, options", test_cachesim_options },
+	{ "caches, refused", test_cachesim_refused },
+	{ "translation", test_translate },
+	{ "predictors", test_predictor },
 };
 
 int main(void)
