@@ -368,5 +368,52 @@ void pb_predictor_destroy(struct pb_predictor *predictor);
 /* Both arrays have PB_BRANCH_SITES elements, and are added to. */
 int pb_predictor_run(struct pb_predictor *predictor, const uint64_t *records,
 		     size_t n, uint64_t *branches, uint64_t *misses);
+/* pageflags.c */
+
+/* What the pages of a folio are, by its head's flags in /proc/kpageflags. */
+enum pb_kind {
+	PB_KIND_HUGETLB,
+	PB_KIND_LARGE,
+	PB_KIND_ANON,
+	PB_KIND_FILE,
+	PB_KIND_SLAB,
+	PB_KIND_PGTABLE,
+	PB_KIND_BUDDY,
+	PB_KIND_RESERVED,
+	PB_KIND_OFFLINE,
+	PB_KIND_NOPAGE,
+	PB_KIND_OTHER,
+	PB_KINDS
+};
+
+/* Folios of one kind and order, one behind the other. */
+struct pb_run {
+	uint32_t kind;
+	uint32_t order;
+	uint64_t count;
+};
+
+/*
+ * Flags, page after page, on their way to runs.  @first is the first pfn that
+ * is in a run: tails before any head are left out.  @torn counts pages of
+ * folios that changed while they were read.
+ */
+struct pb_fold {
+	uint64_t first;
+	uint64_t pfn;
+	uint64_t torn;
+	uint64_t pages;
+	uint32_t kind;
+	uint32_t headless;
+	struct pb_run run;
+};
+
+/* Runs that n pages can end, beyond n. */
+enum { PB_RUNS_SPARE = 64 };
+
+void pb_fold_init(uint64_t pfn, struct pb_fold *ret);
+size_t pb_fold_pages(struct pb_fold *fold, const uint64_t *flags, size_t n,
+		     struct pb_run *runs);
+size_t pb_fold_end(struct pb_fold *fold, int cut, struct pb_run *runs);
 
 #endif

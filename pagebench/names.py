@@ -136,6 +136,21 @@ PROBES: Mapping[str, str] = {
     "prep": "set_compound_head() over all tails of a folio (heads)",
 }
 
+# What folios of a machine are, by the flags of the head in /proc/kpageflags; in the order of enum pb_kind.
+FOLIO_KINDS: Mapping[str, str] = {
+    "hugetlb": "a huge page of a pool, free or used",
+    "large": "a large folio that can be mapped, anonymous or file: THP and mTHP",
+    "anon": "anonymous memory or swap cache",
+    "file": "page cache and shared memory",
+    "slab": "a slab",
+    "pgtable": "a page table",
+    "buddy": "a free page",
+    "reserved": "never in the allocator: firmware's, the kernel's image",
+    "offline": "not in use by this kernel: ballooned, not plugged in",
+    "nopage": "no memory, or none with a struct page that may be looked at",
+    "other": "anything else: the kernel's own, in transit, on a CPU's free list",
+}
+
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.
 BUILT_IN_STRUCT_PAGES = (64, 56, 96)
 # And that they can be compiled for: page.h lays out 56 bytes; no kernel's comes near 256.

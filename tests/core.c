@@ -1098,6 +1098,7 @@ static void test_counters(void)
 	CHECK_EQ(lowest_free_fd(), free_fd);
 }
 
+<<<<<<< HEAD
 enum { STREAM = 5000 };
 
 /* Accesses of every class to few enough lines, every other of them in a row. */
@@ -1378,6 +1379,86 @@ static void test_predictor(void)
 	CHECK_EQ(pb_predictor_create(PB_PREDICTOR_TAGE + 1, &predictor),
 		 -EINVAL);
 	pb_predictor_destroy(NULL);
+=======
+#define FLAG(n)	  (1ULL << (n))
+#define HEAD_FLAG FLAG(15)
+#define TAIL_FLAG FLAG(16)
+#define THP_FLAG  FLAG(22)
+
+/* Folds @flags in pieces that are drawn: all runs there are. */
+static size_t fold_all(struct pb_fold *fold, const uint64_t *flags, size_t n,
+		       int cut, struct pb_run *runs)
+{
+	size_t ended = 0, piece;
+
+	for (size_t i = 0; i < n; i += piece) {
+		piece = 1 + draw((uint32_t)(n - i));
+		/* Exactly as large as is promised to be enough. */
+		struct pb_run *some =
+			malloc((piece + PB_RUNS_SPARE) * sizeof(*some));
+		size_t more = pb_fold_pages(fold, flags + i, piece, some);
+
+		CHECK(some);
+		CHECK(more <= piece + PB_RUNS_SPARE);
+		memcpy(runs + ended, some, more * sizeof(*some));
+		ended += more;
+		free(some);
+	}
+	return ended + pb_fold_end(fold, cut, runs + ended);
+}
+
+/* Folios of drawn orders come back; torn ones add up to as many pages. */
+static void test_fold(void)
+{
+	static uint64_t flags[PAGES];
+	static struct pb_run runs[PAGES + PB_RUNS_SPARE];
+	struct pb_fold fold;
+	size_t n = 0, folios = 0, ended, found = 0, pfn = 0;
+
+	while (n < PAGES) {
+		uint32_t order = draw(MAX_ORDER + 1);
+
+		while (n & ((1u << order) - 1))
+			order--;
+		for (uint32_t i = 0; i < 1u << order; i++)
+			flags[n++] = THP_FLAG | (i ? TAIL_FLAG : HEAD_FLAG);
+		folios++;
+	}
+	pb_fold_init(0, &fold);
+	ended = fold_all(&fold, flags, PAGES, 0, runs);
+	for (size_t i = 0; i < ended; i++) {
+		CHECK_EQ(runs[i].kind, PB_KIND_LARGE);
+		CHECK(!i || runs[i].order != runs[i - 1].order);
+		for (uint64_t k = 0; k < runs[i].count; k++, found++) {
+			CHECK(flags[pfn] & HEAD_FLAG);
+			pfn += 1u << runs[i].order;
+		}
+	}
+	CHECK_EQ(found, folios);
+	CHECK_EQ(pfn, PAGES);
+	CHECK_EQ(fold.torn, 0);
+
+	for (size_t i = 0; i < PAGES; i++)
+		flags[i] = (uint64_t)draw(1u << 31) << 11 ^ draw(1u << 31);
+	for (int cut = 0; cut < 2; cut++) {
+		pb_fold_init(5, &fold);
+		ended = fold_all(&fold, flags, PAGES, cut, runs);
+		CHECK(fold.pfn == 5 + PAGES || cut);
+		pfn = fold.first;
+		for (size_t i = 0; i < ended; i++) {
+			CHECK(runs[i].kind < PB_KINDS);
+			CHECK(!(pfn & ((1u << runs[i].order) - 1)));
+			pfn += runs[i].count << runs[i].order;
+		}
+		CHECK_EQ(pfn, fold.pfn);
+	}
+
+	for (size_t i = 0; i < PAGES; i++)
+		flags[i] = TAIL_FLAG;
+	pb_fold_init(7, &fold);
+	CHECK_EQ(fold_all(&fold, flags, PAGES, 0, runs), 0);
+	CHECK_EQ(fold.first, 7 + PAGES);
+>>>>>>> b6a6aaf (pageflags: fold /proc/kpageflags to runs of folios)
 }
 
 static const struct {
@@ -1409,11 +1490,15 @@ static const struct {
 	{ "pin", test_pin },
 	{ "counters, parsing", test_counters_parse },
 	{ "counters", test_counters },
+<<<<<<< HEAD
 	{ "caches, LRU", test_cachesim_lru },
 	{ "caches, options", test_cachesim_options },
 	{ "caches, refused", test_cachesim_refused },
 	{ "translation", test_translate },
 	{ "predictors", test_predictor },
+=======
+	{ "fold", test_fold },
+>>>>>>> b6a6aaf (pageflags: fold /proc/kpageflags to runs of folios)
 };
 
 int main(void)

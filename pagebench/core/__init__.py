@@ -36,6 +36,7 @@ from pagebench.core.memory import (
     view,
     write_tails,
 )
+from pagebench.core.pageflags import RUN_DTYPE, Fold, Runs
 from pagebench.core.placement import CodeArena
 from pagebench.core.recorder import Recorder, RecordingLoops, Records
 from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, pin, run_samples
@@ -61,6 +62,7 @@ __all__ = [
     "NO_PAGE",
     "OFFSET_UNIT",
     "OUTCOME_ALIAS",
+    "RUN_DTYPE",
     "SAMPLE_DTYPE",
     "TLB_LEVELS",
     "WALK_CLASS",
@@ -71,6 +73,7 @@ __all__ = [
     "Clock",
     "Closing",
     "CodeArena",
+    "Fold",
     "FrameMapping",
     "Offsets",
     "Predictor",
@@ -81,6 +84,7 @@ __all__ = [
     "Region",
     "Reservation",
     "Returns",
+    "Runs",
     "Tlb",
     "Variant",
     "Verification",
