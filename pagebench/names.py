@@ -147,8 +147,8 @@ FOLIO_KINDS: Mapping[str, str] = {
     "buddy": "a free page",
     "reserved": "never in the allocator: firmware's, the kernel's image",
     "offline": "not in use by this kernel: ballooned, not plugged in",
-    "nopage": "no memory, or none with a struct page that may be looked at",
-    "other": "anything else: the kernel's own, in transit, on a CPU's free list",
+    "nopage": "no memory, or none whose struct page may be looked at",
+    "other": "the kernel's own, in transit, on a CPU's free list: the kernel says nothing of it",
 }
 
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.

@@ -42,7 +42,7 @@ class Fold:
 
     @property
     def torn(self) -> int:
-        """Pages of folios that changed while they were read: heads without all of their tails, or the reverse."""
+        """Pages of folios that changed while they were read, so that a head or tails are missing."""
         return int(self._cdata.torn)
 
     def add(self, flags: npt.NDArray[np.uint64]) -> Runs:
