@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args
 from pagebench import __version__, commands, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap.models import BASE_PAGES, MODELS
-from pagebench.names import PROBES
+from pagebench.names import MAX_PFNS, PROBES
 from pagebench.plan.options import (
     AT_MOST,
     DEFAULT_MARGIN_CYCLES,
@@ -102,6 +102,15 @@ def _at_least(least: int):  # type: ignore[no-untyped-def]
         return value
 
     return number
+
+
+def _window(text: str) -> tuple[int, int]:
+    first, comma, count = text.partition(",")
+    if not (comma and first.isdecimal() and count.isdecimal()) or not 0 < int(count) <= MAX_PFNS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form PFN,COUNT, as in 1048576,131072")
+    if int(first) >= MAX_PFNS:
+        raise argparse.ArgumentTypeError(f"no machine has a pfn {first}")
+    return int(first), int(count)
 
 
 def _margin(text: str) -> float:
@@ -384,6 +393,30 @@ def parser() -> Parser:
         description="This machine, this kernel, what its compound_head() is.",
     )
     _add_format(info, "info")
+
+    capture = subcommands.add_parser(
+        "capture",
+        help="this machine's folios, in a file that holds no addresses and no contents",
+        description="This machine's folios, by kind and order, in a file. From /proc/kpageflags, as root.",
+    )
+    capture.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the capture; compressed where FILE ends in .gz"
+    )
+    capture.add_argument(
+        "--pid", type=_at_least(1), metavar="PID", help="and which of them this process has mapped"
+    )
+    capture.add_argument(
+        "--window", type=_window, metavar="PFN,COUNT", help="COUNT pfns from PFN on; default: all"
+    )
+    capture.add_argument(
+        "--summary",
+        nargs="?",
+        type=Path,
+        const=commands.THIS_MACHINE,
+        metavar="FILE",
+        help="what a capture comes to; without FILE what can be seen of this machine now",
+    )
+    _add_format(capture, "capture")
 
     subcommands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."

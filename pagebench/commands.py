@@ -280,6 +280,45 @@ def info(args: argparse.Namespace) -> None:
     write(FORMATS["info"][args.format](described))
 
 
+THIS_MACHINE = Path()
+
+
+def capture(args: argparse.Namespace) -> None:
+    """The folios of this machine into a file; or what a file, or this machine, comes to."""
+    from pagebench import tool
+    from pagebench.host import captures, memory_counts
+    from pagebench.report.capture import Captured
+    from pagebench.results import census
+
+    if (args.output is None) == (args.summary is None):
+        raise PagebenchError("name a file to capture to, `-o FILE`, or ask for `--summary`: one of both")
+    if args.output is not None:
+        from pagebench import capturing
+
+        captures.check_new(args.output)
+        found = capturing.capture(args.window, args.pid)
+        size = captures.write(found, args.output)
+        seen = Captured(tool.identity(), census.take(found))
+        write(FORMATS["capture"][args.format](seen))
+        if args.format == "text":
+            write(f"\ncapture: {args.output} ({len(found.runs)} runs, {size} bytes)")
+        return
+    if args.pid is not None or (args.window and args.summary != THIS_MACHINE):
+        raise PagebenchError("--pid and --window are for what is captured: leave them out beside --summary")
+    if args.summary != THIS_MACHINE:
+        seen = Captured(tool.identity(), census.take(captures.read(args.summary)))
+        write(FORMATS["capture"][args.format](seen))
+        return
+    counts = memory_counts.describe()
+    try:
+        from pagebench import capturing
+
+        seen = Captured(tool.identity(), census.take(capturing.capture(args.window)), counts)
+    except PagebenchError as error:
+        seen = Captured(tool.identity(), None, counts, str(error))
+    write(FORMATS["capture"][args.format](seen))
+
+
 def list_(args: argparse.Namespace) -> None:
     """What there is to measure."""
     from pagebench import core
@@ -304,5 +343,6 @@ COMMANDS = {
     "align": align,
     "cache": cache,
     "info": info,
+    "capture": capture,
     "list": list_,
 }

@@ -17,6 +17,7 @@ PAGE_SIZE = 4096
 # With 4 KiB pages and hugetlb: 16 GiB.
 MAX_FOLIO_ORDER = 22
 ORDERS = range(MAX_FOLIO_ORDER + 1)
+MAX_PFNS = 1 << 45  # with 57 bits of physical address
 # Where a footprint stays.
 Level = Literal["l1", "l2", "l3", "dram"]
 LEVELS: tuple[Level, ...] = get_args(Level)

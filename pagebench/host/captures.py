@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
-from pagebench.names import FOLIO_KINDS, MAX_FOLIO_ORDER, PAGE_SIZE
+from pagebench.names import FOLIO_KINDS, MAX_FOLIO_ORDER, MAX_PFNS, PAGE_SIZE
 from pagebench.units import format_size
 
 MAGIC, VERSION = "pagebench-folios", 1
@@ -33,8 +33,7 @@ ABSENT = ("offline", "nopage")
 # As core.RUN_DTYPE, which this room does not know.
 RUN_DTYPE = np.dtype([("kind", np.uint32), ("order", np.uint32), ("count", np.uint64)])
 STRETCH_DTYPE = np.dtype([("folio", np.int64), ("page", np.int64), ("count", np.int64)])
-# Physical addresses of 57 bits; what a file may unpack to.
-MAX_PFNS = 1 << 45
+# What a file may unpack to.
 MAX_TEXT_BYTES = 1 << 30
 
 _HEADER = re.compile(

@@ -1,90 +1,40 @@
 """Formats of reports: a row for each, under what is reported.
 
-What a row renders it imports when it is called, so that the command line can name formats at once.
+What a row renders is imported when it is called, so that the command line can name formats at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 
-def _run_text(summary: Any) -> str:
-    from pagebench.report import text
+def _by(module: str, function: str) -> Callable[[Any], str]:
+    """A function of a module of pagebench that returns text, or what JSON is made of."""
 
-    return text.render(summary)
+    def render(content: Any) -> str:
+        rendered = getattr(importlib.import_module(f"pagebench.{module}"), function)(content)
+        return rendered if isinstance(rendered, str) else json.dumps(rendered, indent=1)
 
-
-def _run_json(summary: Any) -> str:
-    from pagebench.results.summary import to_json
-
-    return to_json(summary)
-
-
-def _align_text(proven: Any) -> str:
-    from pagebench.report import align
-
-    return align.render(proven)
-
-
-def _align_json(proven: Any) -> str:
-    from pagebench.report import align
-
-    return json.dumps(align.to_json(proven), indent=1)
-
-
-def _info_text(described: Any) -> str:
-    from pagebench.report import info
-
-    return info.render(described)
-
-
-def _info_json(described: Any) -> str:
-    from pagebench.report import info
-
-    return json.dumps(info.to_json(described), indent=1)
-
-
-def _selftest_text(tested: Any) -> str:
-    from pagebench.report import selftest
-
-    return selftest.render(tested)
-
-
-def _selftest_json(tested: Any) -> str:
-    from pagebench.report import selftest
-
-    return selftest.to_json(tested)
-
-
-def _cache_text(behaviour: Any) -> str:
-    from pagebench.report import cache
-
-    return cache.render(behaviour)
-
-
-def _cache_json(behaviour: Any) -> str:
-    from pagebench.report import cache
-
-    return cache.to_json(behaviour)
-
-
-def _cache_csv(behaviour: Any) -> str:
-    from pagebench.report import cache
-
-    return cache.to_csv(behaviour)
+    return render
 
 
 # Of a run's summary, of a results.proofs.Proven, of a report.info.Info, of a
-# report.selftest.Tested, of a report.cache.Behaviour.
+# report.selftest.Tested, of a report.cache.Behaviour, of a report.capture.Captured.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
-    "run": {"text": _run_text, "json": _run_json},
-    "align": {"text": _align_text, "json": _align_json},
-    "info": {"text": _info_text, "json": _info_json},
-    "selftest": {"text": _selftest_text, "json": _selftest_json},
-    "cache": {"text": _cache_text, "json": _cache_json, "csv": _cache_csv},
+    "run": {"text": _by("report.text", "render"), "json": _by("results.summary", "to_json")},
+    "align": {"text": _by("report.align", "render"), "json": _by("report.align", "to_json")},
+    "info": {"text": _by("report.info", "render"), "json": _by("report.info", "to_json")},
+    "selftest": {"text": _by("report.selftest", "render"), "json": _by("report.selftest", "to_json")},
+    "cache": {
+        "text": _by("report.cache", "render"),
+        "json": _by("report.cache", "to_json"),
+        "csv": _by("report.cache", "to_csv"),
+    },
+    "capture": {"text": _by("report.capture", "render"), "json": _by("report.capture", "to_json")},
 }
 
 
