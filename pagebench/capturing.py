@@ -41,7 +41,7 @@ def capture(window: tuple[int, int] | None = None, pid: int | None = None, root:
     runs = [fold.add(flags) for flags in proc_pages.page_flags(first, count, root)]
     behind = next(proc_pages.page_flags(fold.pfn, 1, root), None) if window else None
     runs.append(fold.end(cut=behind is not None and bool(behind[0] >> TAIL & np.uint64(1))))
-    resolved = fake_heads.resolve(np.concatenate(runs), fold.first, pools, size)
+    resolved = fake_heads.resolve(np.concatenate(runs), fold.first, pools, size, behind is not None)
     folios = holes.punch(resolved.runs, resolved.first, holes.memory_ranges(root))
     if not len(folios):
         where = f"window {first},{count}" if window else f"/{proc_pages.KPAGEFLAGS}"

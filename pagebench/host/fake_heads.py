@@ -98,9 +98,15 @@ def _told(
 
 
 def resolve(
-    runs: npt.NDArray[np.void], first: int, pools: Mapping[int, int | None], struct_page_bytes: int = 64
+    runs: npt.NDArray[np.void],
+    first: int,
+    pools: Mapping[int, int | None],
+    struct_page_bytes: int = 64,
+    goes_on: bool = False,
 ) -> Resolved:
     """Fold fake heads away: ``runs`` (RUN_DTYPE) as the heads alone tell them, from pfn ``first`` on.
+
+    ``goes_on``: there are pages behind the last, as behind a window.
 
     With one pool in use an optimized folio has its order.  With two, what could be one of the larger or many
     of the smaller is told by the pools' counts where these leave one way only; otherwise it is taken for the
@@ -115,7 +121,7 @@ def resolve(
         return Resolved(first, runs, unsure=int(runs["count"][looks].sum()))
     pages = runs["count"].astype(np.int64) << runs["order"].astype(np.int64)
     ends = first + np.cumsum(pages)
-    window = first, int(ends[-1])
+    window = first, int(ends[-1]) if goes_on else -1
     where = np.flatnonzero(looks)
     stretches = [(int(ends[i] - pages[i]), int(ends[i])) for i in where]
     plain = (runs["kind"] == HUGETLB) & ~looks
