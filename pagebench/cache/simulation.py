@@ -273,9 +273,9 @@ class _CellSimulation:
         lines, pages = self._distinct()
         return Counts(
             lookups=lookups,
-            accesses=counted.accesses[traces.MEMMAP] / lookups,
+            accesses=float(counted.accesses[traces.MEMMAP]) / lookups,
             misses=tuple((counted.misses[:, traces.MEMMAP] / lookups).tolist()),
-            aliases=counted.aliases[traces.MEMMAP] / lookups,
+            aliases=float(counted.aliases[traces.MEMMAP]) / lookups,
             tlb_misses=tuple((counted.tlb_misses[:, traces.MEMMAP] / lookups).tolist()),
             walk_misses=tuple((counted.misses[:, core.WALK_CLASS] / lookups).tolist()),
             other_accesses=float(counted.accesses[others].sum()) / lookups,

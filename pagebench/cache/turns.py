@@ -50,4 +50,4 @@ def chain_of(
         of_registers, of_loads = chain.chain(path, adds_at_rename)
         cycles += of_registers * count / len(whole)
         loads += of_loads * count / len(whole)
-    return Chain(max(0.0, round(cycles, 4)), max(0.0, round(loads, 4)))
+    return Chain(max(0.0, round(float(cycles), 4)), max(0.0, round(float(loads), 4)))
