@@ -21,6 +21,7 @@ COMMANDS = {
     "align": ("align", "--max-order", "0", "--struct-page", "64", "--base-page", "4K"),
     "info": ("info",),
     "selftest": ("selftest", "--of", "selftest.jsonl"),
+    "capture": ("capture", "--summary"),
 }
 
 

@@ -116,7 +116,7 @@ class Capture:
         inside = (pfns >= self.first) & (pfns < self.first + self.pfns)
         inside[inside] = ~self.is_kind(*ABSENT)[self._run_of(pfns[inside])]
         pages = pfns[inside]
-        starts = np.flatnonzero(np.diff(pages, prepend=-1) != 1)
+        starts = np.flatnonzero(np.diff(pages, prepend=-2) != 1)
         stretches = np.zeros(len(starts), STRETCH_DTYPE)
         run = self._run_of(pages[starts])
         order, within = self.runs["order"][run].astype(np.int64), pages[starts] - self.run_pfns[run]
