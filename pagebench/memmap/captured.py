@@ -58,17 +58,17 @@ def captured_folios(
     before it as keeps every folio aligned that fits into it.
     What has no struct page is left out, and leaves a hole.  Raises PagebenchError where no folio is left.
     """
-    first = capture.first if start is None else start
-    pages = capture.first + capture.pfns - first if pages is None else pages
+    first, behind = capture.first if start is None else start, capture.first + capture.pfns
+    fits = behind - first if pages is None else pages
     orders = capture.runs["order"].astype(np.int64)
-    fitting = orders[(1 << orders <= pages) & ~capture.is_kind(*ABSENT)]
+    fitting = orders[(1 << orders <= fits) & ~capture.is_kind(*ABSENT)]
     if not len(fitting):
-        raise PagebenchError(f"no folio of the capture fits into {pages} pfns")
+        raise PagebenchError(f"no folio of the capture fits into {fits} pfns")
     base = first >> int(fitting.max()) << int(fitting.max())
-    end = base + pages if start is not None or pages < capture.pfns else capture.first + capture.pfns
+    end = behind if pages is None else base + pages
     pfns, found = _whole_folios(capture, base, end)
     if not len(pfns):
-        raise PagebenchError(f"no folio of the capture is whole in the {pages} pfns from {base} on")
+        raise PagebenchError(f"no folio of the capture is whole in the {end - base} pfns from {base} on")
     folio_map = FolioMap(
         struct_page_bytes or capture.struct_page_bytes,
         pfns - base,
