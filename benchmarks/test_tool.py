@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from pagebench import core, names
 from pagebench.code import form
-from pagebench.host import machine, resources
+from pagebench.host import machine, proc_pages, resources
 from pagebench.measure.job import Job
 from pagebench.memmap import memmaps
 from pagebench.memmap.folios import FolioMap
@@ -50,6 +51,7 @@ TIMED_SHARE_GOAL = 0.5
 HELP_GOAL_SECONDS = 0.3
 # 0.43 on Sapphire Rapids, where the file of 24 processes took 1.55 before.
 SHOW_GOAL_SECONDS = 0.6
+FOLD_GOAL = 0.15
 
 TIMER = MeasuredTimer()
 
@@ -240,6 +242,32 @@ def test_map_hvo(benchmark: BenchmarkFixture, name: str) -> None:
     if benchmark.stats is not None:  # as under --benchmark-disable
         least = benchmark.stats["min"]
         judge(benchmark, "seconds, not minutes: at most 5", least, least <= 5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="page flags are for root")
+@pytest.mark.benchmark(group="capture")
+def test_fold(benchmark: BenchmarkFixture, pinned: int) -> None:
+    """The flags of every page of this machine, to runs of folios: beside reading them it is to be nothing."""
+    chunks: list[proc_pages.Words] = []
+
+    def read() -> None:
+        chunks[:] = proc_pages.page_flags()
+
+    def fold() -> None:
+        folding = core.Fold(0)
+        for chunk in chunks:
+            folding.add(chunk)
+        folding.end()
+
+    reading = min(seconds(read) for _ in range(3))
+    took: list[float] = []
+    benchmark.pedantic(lambda: took.append(seconds(fold)), rounds=9, warmup_rounds=1)
+    pages = sum(map(len, chunks))
+    benchmark.extra_info.update(
+        pages=pages, reading_seconds=round(reading, 3), ns_per_page=round(1e9 * min(took) / pages, 2)
+    )
+    share = min(took) / reading
+    judge(benchmark, f"at most {FOLD_GOAL} of the time of reading as much", share, share <= FOLD_GOAL)
 
 
 @pytest.mark.benchmark(group="command line")

@@ -49,11 +49,11 @@ memmap          130K after what HVO gave back
 nr_memmap_pages 98080 with those of boot (383.1M), by /proc/vmstat
 pools           32 of order 9, ? of order 18, of the whole machine; 32
                 folios seen here
-HVO             on; 224 fake heads, a page given back for each (896K)
-HVO can save    896K of these 32 hugetlb folios with v5.17 ... v7.0: all of
-                a memmap but its first page
-                892K since v7.1: as much, less a shared page of tails for
-                each order
+HVO             on; 224 fake heads, for each a page given back (896K)
+HVO can save    224 pages (896K) of these 32 hugetlb folios with v5.17 ...
+                v7.0: all of a memmap but its first page
+                223 pages (892K) since v7.1: as much, less a shared page of
+                tails for each order
 process         3 pages mapped, and 1 outside of it all
 unsure          32 hugetlb folios may be parts of larger ones: both are
                 optimized, and fake heads do not tell which
@@ -74,10 +74,10 @@ free blocks     by order, 0: 11, 1: 20
 anon folios     by order, 4: 5, 9: 2 (mTHP; base pages apart)
 pools           32 of order 9, 0 of order 18
 nr_memmap_pages 98080 with those of boot (383.1M), by /proc/vmstat
-HVO can save    896K of the pools' 32 pages, with struct pages of 64 bytes
-                with v5.17 ... v7.0: all of a memmap but its first page
-                892K since v7.1: as much, less a shared page of tails for
-                each order
+HVO can save    224 pages (896K) of the pools' 32 pages with v5.17 ...
+                v7.0: all of a memmap but its first page
+                223 pages (892K) since v7.1: as much, less a shared page of
+                tails for each order
 
 /proc/kpageflags is not for you
 As root: each folio's kind and order, the share of tails, what HVO really
@@ -201,7 +201,7 @@ def test_the_summary_of_real_ones(x86: Callable[[str], str], capsys: pytest.Capt
     for name in ("hvo-on", "hvo-off"):
         assert cli.main(("capture", "--summary", x86(name))) == 0
         reports.append(capsys.readouterr().out)
-    assert "on; 7 fake heads, a page given back for each (28K)" in reports[0]
+    assert "on; 7 fake heads, for each a page given back (28K)" in reports[0]
     assert "off; no fake heads" in reports[1]
 
 

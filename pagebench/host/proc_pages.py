@@ -49,8 +49,8 @@ def page_flags(first: int = 0, count: int | None = None, root: Path = ROOT) -> I
             os.close(descriptor)
     except PermissionError as error:
         raise PagebenchError(
-            f"/{KPAGEFLAGS} is for root alone, and says of each page what it is: capture as root; "
-            "`capture --summary` says what can be seen without"
+            f"/{KPAGEFLAGS}, which says of each page what it is, is for root alone: capture as root "
+            "(`capture --summary` says what it can without)"
         ) from error
     except OSError as error:
         raise PagebenchError(f"cannot read /{KPAGEFLAGS}: {error.strerror}") from error

@@ -102,7 +102,9 @@ def _orders(census: Census) -> list[str]:
 def _saving(saved: Saving, of: str) -> list[str]:
     if not saved.v5_17_bytes:
         return _field("HVO can save", f"nothing of {of}")
-    old, new = format_size(saved.v5_17_bytes), format_size(saved.v7_1_bytes)
+    old, new = (
+        f"{size // PAGE_SIZE} pages ({format_size(size)})" for size in (saved.v5_17_bytes, saved.v7_1_bytes)
+    )
     return [
         *_field("HVO can save", f"{old} of {of} with v5.17 ... v7.0: all of a memmap but its first page"),
         *_field("", f"{new} since v7.1: as much, less a shared page of tails for each order"),
@@ -160,12 +162,12 @@ def _fake_heads(census: Census) -> str:
     if not census.fake_heads:
         return "no fake heads: nothing is optimized, or as since v7.1"
     return (
-        f"{census.fake_heads} fake heads, a page given back for each ({format_size(census.given_back_bytes)})"
+        f"{census.fake_heads} fake heads, for each a page given back ({format_size(census.given_back_bytes)})"
     )
 
 
 def _by_order(counts: Mapping[int, int]) -> str:
-    return ", ".join(f"{order}: {count}" for order, count in sorted(counts.items())) or "unknown"
+    return ", ".join(f"{order}: {count}" for order, count in sorted(counts.items()) if count) or "none"
 
 
 def _counts(counts: MemoryCounts) -> list[str]:
@@ -181,7 +183,7 @@ def _counts(counts: MemoryCounts) -> list[str]:
     huge = sum(counts.pools.values())
     return lines + _saving(
         saving(counts.pools, USUAL_STRUCT_PAGE),
-        f"the pools' {huge} pages, with struct pages of {USUAL_STRUCT_PAGE} bytes",
+        f"the pools' {huge} pages",
     )
 
 
