@@ -319,15 +319,15 @@ static void move_to_front(const struct slot *slot, uint32_t way, uint32_t tag,
 /* Every node on the way down from the root is to point to the other side. */
 static void point_away(const struct slot *slot, uint32_t way)
 {
-	uint16_t *tree = &slot->level->trees[slot->place.set];
-	uint32_t node = 1;
+	uint32_t tree = slot->level->trees[slot->place.set], node = 1;
 
 	for (uint32_t half = slot->level->ways / 2; half; half /= 2) {
 		uint32_t right = !!(way & half);
 
-		*tree = (uint16_t)((*tree & ~(1u << node)) | !right << node);
+		tree = (tree & ~(1u << node)) | !right << node;
 		node = 2 * node + right;
 	}
+	slot->level->trees[slot->place.set] = (uint16_t)tree;
 }
 
 static uint32_t pointed_to(const struct slot *slot)

@@ -68,11 +68,24 @@ struct pb_level {
 	struct pb_stride *strides; /* by site */
 };
 
-/* Keys from the most recently used on, 0 where there is none. */
+/*
+ * An entry is in its set's ring, where each is older than the one before it,
+ * and in the chain of those whose keys hash alike; 0 is no key.
+ */
+struct pb_tlb_entry {
+	uint64_t key;
+	uint32_t older;
+	uint32_t newer;
+	uint32_t next; /* plus one */
+};
+
 struct pb_tlb_level {
 	uint32_t sets;
 	uint32_t ways;
-	uint64_t *keys;
+	uint32_t hash_shift;
+	struct pb_tlb_entry *entries;
+	uint32_t *newest; /* of each set; the oldest is newer than that */
+	uint32_t *chains; /* plus one */
 };
 
 struct pb_cachesim {

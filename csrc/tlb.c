@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cachesim.h"
 
@@ -19,14 +18,39 @@ enum { SHIFT_4K = 12, SHIFT_2M = 21 };
 
 static int tlb_init(struct pb_tlb_level *tlb, const struct pb_tlb *geometry)
 {
-	tlb->sets = geometry->sets;
-	tlb->ways = geometry->ways;
-	if (!tlb->sets)
+	const uint32_t ways = geometry->ways;
+	uint32_t entries, bits = 1;
+
+	if (!geometry->sets)
 		return 0;
-	if (!tlb->ways || (uint64_t)tlb->sets * tlb->ways > PB_TLB_ENTRIES)
+	if (!ways || (uint64_t)geometry->sets * ways > PB_TLB_ENTRIES)
 		return -EINVAL;
-	tlb->keys = calloc((size_t)tlb->sets * tlb->ways, sizeof(*tlb->keys));
-	return tlb->keys ? 0 : -ENOMEM;
+	entries = geometry->sets * ways;
+	while (1u << bits < 2 * entries)
+		bits++;
+	tlb->sets = geometry->sets;
+	tlb->ways = ways;
+	tlb->hash_shift = 64 - bits;
+	tlb->entries = calloc(entries, sizeof(*tlb->entries));
+	tlb->newest = calloc(tlb->sets, sizeof(*tlb->newest));
+	tlb->chains = calloc((size_t)1 << bits, sizeof(*tlb->chains));
+	if (!tlb->entries || !tlb->newest || !tlb->chains)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < entries; i++) {
+		uint32_t first = i / ways * ways, way = i - first;
+
+		tlb->entries[i].older = first + (way + 1) % ways;
+		tlb->entries[i].newer = first + (way + ways - 1) % ways;
+		tlb->newest[i / ways] = first;
+	}
+	return 0;
+}
+
+static void tlb_deinit(struct pb_tlb_level *tlb)
+{
+	free(tlb->entries);
+	free(tlb->newest);
+	free(tlb->chains);
 }
 
 int pb_tlbs_init(struct pb_cachesim *sim,
@@ -52,27 +76,67 @@ int pb_tlbs_init(struct pb_cachesim *sim,
 void pb_tlbs_deinit(struct pb_cachesim *sim)
 {
 	for (uint32_t i = 0; i < PB_TLB_LEVELS; i++) {
-		free(sim->tlb[i][0].keys);
-		free(sim->tlb[i][1].keys);
+		tlb_deinit(&sim->tlb[i][0]);
+		tlb_deinit(&sim->tlb[i][1]);
 	}
 }
 
+/* Where the key's entry is linked, or would be: the end of its chain. */
+static uint32_t *find(const struct pb_tlb_level *tlb, uint64_t key)
+{
+	uint64_t hash = key * 0x9e3779b97f4a7c15 >> tlb->hash_shift;
+	uint32_t *link = &tlb->chains[hash];
+
+	while (*link && tlb->entries[*link - 1].key != key)
+		link = &tlb->entries[*link - 1].next;
+	return link;
+}
+
+static void make_newest(struct pb_tlb_level *tlb, uint32_t *newest, uint32_t at)
+{
+	struct pb_tlb_entry *entries = tlb->entries, *entry = &entries[at];
+	uint32_t oldest = entries[*newest].newer;
+
+	if (at == *newest)
+		return;
+	/* The ring begins elsewhere, and that is all if it was the oldest. */
+	if (at != oldest) {
+		entries[entry->newer].older = entry->older;
+		entries[entry->older].newer = entry->newer;
+		entry->newer = oldest;
+		entry->older = *newest;
+		entries[oldest].older = at;
+		entries[*newest].newer = at;
+	}
+	*newest = at;
+}
+
 /* Whether it was there; it is from now on, as the most recently used. */
-static bool lookup(struct pb_tlb_level *tlb, uint64_t page, uint32_t is_2m)
+static bool lookup(struct pb_tlb_level *tlb, uint64_t page, bool is_2m)
 {
 	uint64_t key = (page + 1) << 1 | is_2m;
-	uint32_t entry = 0;
-	uint64_t *keys, gone;
+	struct pb_tlb_entry *entry;
+	uint32_t *newest, *link;
 
 	if (!tlb->sets)
 		return false;
-	keys = tlb->keys + page % tlb->sets * tlb->ways;
-	while (entry < tlb->ways - 1 && keys[entry] != key)
-		entry++;
-	gone = keys[entry];
-	memmove(keys + 1, keys, entry * sizeof(*keys));
-	keys[0] = key;
-	return gone == key;
+	newest = &tlb->newest[tlb->sets == 1 ? 0 : page % tlb->sets];
+	link = find(tlb, key);
+	if (*link) {
+		make_newest(tlb, newest, *link - 1);
+		return true;
+	}
+	*newest = tlb->entries[*newest].newer;
+	entry = &tlb->entries[*newest];
+	if (entry->key) {
+		*find(tlb, entry->key) = entry->next;
+		/* That may have been the end of this key's chain. */
+		link = find(tlb, key);
+	}
+	entry->key = key;
+	entry->next = 0;
+	*link = *newest + 1;
+	return false;
 }
 
 static struct pb_tlb_level *tlb_of(struct pb_cachesim *sim, uint32_t level,

@@ -211,9 +211,10 @@ class CachesModel:
             self.counts.misses[i][access.access_class] += 1
         if access.access_class != WALK_CLASS:
             for i, level in enumerate(self.levels[: had + 1]):
-                ahead = access.line + level.distance(access, missed=i < had)
+                distance = level.distance(access, missed=i < had)
+                ahead = access.line + distance
                 in_frame = ahead // FRAME_LINES == access.line // FRAME_LINES
-                if in_frame and ahead not in level.set_of(ahead).lines:
+                if distance and in_frame and ahead not in level.set_of(ahead).lines:
                     self.load(ahead, access.hash, i)
                     self.counts.prefetches += 1
         return had | (OUTCOME_ALIAS if alias else 0)
