@@ -49,6 +49,10 @@ IDENTITY_GOAL_CYCLES = 1.3
 # The rest: warm-ups, a fifth; encodings that take turns; add chains around each of their segments.
 TIMED_SHARE_GOAL = 0.5
 HELP_GOAL_SECONDS = 0.3
+# M accesses/s of simulated caches, in plain C and by the best SIMD: all in the first level, none in any.
+SIMULATED_GOALS = {"none": (50, 20), "best": (500, 90)}
+SIMULATED_CACHES = (core.Cache(64, 12), core.Cache(1024, 16), core.Cache(32768, 16))  # 48K, 1M, 32M
+SIMULATED_CHUNK = 1 << 16
 # 0.43 on Sapphire Rapids, where the file of 24 processes took 1.55 before.
 SHOW_GOAL_SECONDS = 0.6
 FOLD_GOAL = 0.15
@@ -268,6 +272,34 @@ def test_fold(benchmark: BenchmarkFixture, pinned: int) -> None:
     )
     share = min(took) / reading
     judge(benchmark, f"at most {FOLD_GOAL} of the time of reading as much", share, share <= FOLD_GOAL)
+
+
+@pytest.mark.benchmark(group="cache simulator", timer=TIMER.read)
+@pytest.mark.parametrize("stays", [True, False], ids=["L1", "all miss"])
+@pytest.mark.parametrize("simd", SIMULATED_GOALS)
+def test_simulate_caches(benchmark: BenchmarkFixture, simd: str, stays: bool, pinned: int) -> None:
+    rng = np.random.default_rng(1)
+    # Twice as many lines as the last level holds, each set's in the same order every time: LRU has none.
+    lines = rng.integers(0, 16 * KIB // 64, SIMULATED_CHUNK) if stays else rng.permutation(64 * MIB // 64)
+    chunks = lines.astype(np.uint64).reshape(-1, SIMULATED_CHUNK)
+    took: list[float] = []
+    with core.CacheSim(core.CacheGeometry(SIMULATED_CACHES), simd == "best") as sim:
+        if simd == "best" and sim.simd == "none":
+            pytest.skip("no SIMD for caches on this machine")
+
+        def run() -> None:
+            took.append(seconds(lambda: [sim.run(chunk) for chunk in chunks]))
+            TIMER.advance(took[-1])
+
+        run()
+        before = sim.counts
+        benchmark.pedantic(run, rounds=200 if stays else 9)
+        counts = sim.counts - before
+    assert (counts.misses.sum(axis=1) == (0 if stays else counts.accesses.sum())).all()
+    speed = lines.size / min(took) / 1e6
+    least = SIMULATED_GOALS[simd][0 if stays else 1]
+    benchmark.extra_info.update(simd=sim.simd)
+    judge(benchmark, f"at least {least} M accesses/s", speed, speed >= least)
 
 
 @pytest.mark.benchmark(group="command line")
