@@ -101,6 +101,22 @@ static size_t run_lru(struct pb_level *level, const uint64_t *accesses,
 	return misses;
 }
 
+/* Every node on the way down to a way is to point to its other side. */
+static void point_nodes(struct pb_level *level)
+{
+	for (uint32_t way = 0; way < level->ways; way++) {
+		uint32_t node = 1;
+
+		for (uint32_t half = level->ways / 2; half; half /= 2) {
+			uint32_t upper = !!(way & half);
+
+			level->above[way] |= 1u << node;
+			level->away[way] |= !upper << node;
+			node = 2 * node + upper;
+		}
+	}
+}
+
 static int level_init(struct pb_level *level, const struct pb_cache *cache,
 		      bool predicts_ways)
 {
@@ -128,6 +144,7 @@ static int level_init(struct pb_level *level, const struct pb_cache *cache,
 		level->trees = calloc(cache->sets, sizeof(*level->trees));
 		if (!level->trees)
 			return -ENOMEM;
+		point_nodes(level);
 	}
 	if (cache->prefetch == PB_PREFETCH_STRIDE) {
 		level->strides = calloc(SITES, sizeof(*level->strides));
@@ -302,32 +319,64 @@ static uint8_t *hashes_of(const struct slot *slot)
 	return slot->level->hashes + (slot->tags - slot->level->tags);
 }
 
-/* From @way to the front, @tag and @hash; what was before it moves down. */
-static void move_to_front(const struct slot *slot, uint32_t way, uint32_t tag,
-			  uint8_t hash)
+/*
+ * What is before @way moves down over it, and @tag takes the front.  How far
+ * differs from access to access: a branch on it, as in memmove(), is a guess.
+ */
+static void move_tags(uint32_t *tags, uint32_t way, uint32_t tag)
 {
-	memmove(slot->tags + 1, slot->tags, way * sizeof(*slot->tags));
-	slot->tags[0] = tag;
-	if (slot->level->hashes) {
-		uint8_t *hashes = hashes_of(slot);
+#ifdef __SSE2__
+	const __m128i end = _mm_set1_epi32((int)way + 1);
+	__m128i lane = _mm_setr_epi32(0, 1, 2, 3);
+	__m128i before = _mm_cvtsi32_si128((int)tag);
 
-		memmove(hashes + 1, hashes, way);
-		hashes[0] = hash;
+	for (uint32_t i = 0; i < PB_CACHE_WAYS; i += 4) {
+		__m128i *at = (__m128i *)(tags + i), old = *at;
+		__m128i new = _mm_or_si128(_mm_slli_si128(old, 4), before);
+		__m128i moves = _mm_cmplt_epi32(lane, end);
+
+		before = _mm_srli_si128(old, 12);
+		*at = _mm_or_si128(_mm_and_si128(moves, new),
+				   _mm_andnot_si128(moves, old));
+		lane = _mm_add_epi32(lane, _mm_set1_epi32(4));
 	}
+#else
+	memmove(tags + 1, tags, way * sizeof(*tags));
+	tags[0] = tag;
+#endif
 }
 
-/* Every node on the way down from the root is to point to the other side. */
+static void move_hashes(uint8_t *hashes, uint32_t way, uint8_t hash)
+{
+#ifdef __SSE2__
+	const __m128i lane = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+					   12, 13, 14, 15);
+	__m128i moves = _mm_cmplt_epi8(lane, _mm_set1_epi8((char)(way + 1)));
+	__m128i old = _mm_loadu_si128((__m128i *)hashes);
+	__m128i new =
+		_mm_or_si128(_mm_slli_si128(old, 1), _mm_cvtsi32_si128(hash));
+
+	_mm_storeu_si128((__m128i *)hashes,
+			 _mm_or_si128(_mm_and_si128(moves, new),
+				      _mm_andnot_si128(moves, old)));
+#else
+	memmove(hashes + 1, hashes, way);
+	hashes[0] = hash;
+#endif
+}
+
+static void move_to_front(const struct slot *slot, uint32_t way, uint8_t hash)
+{
+	move_tags(slot->tags, way, slot->place.tag);
+	if (slot->level->hashes)
+		move_hashes(hashes_of(slot), way, hash);
+}
+
 static void point_away(const struct slot *slot, uint32_t way)
 {
-	uint32_t tree = slot->level->trees[slot->place.set], node = 1;
+	uint16_t *tree = &slot->level->trees[slot->place.set];
 
-	for (uint32_t half = slot->level->ways / 2; half; half /= 2) {
-		uint32_t right = !!(way & half);
-
-		tree = (tree & ~(1u << node)) | !right << node;
-		node = 2 * node + right;
-	}
-	slot->level->trees[slot->place.set] = (uint16_t)tree;
+	*tree = (*tree & ~slot->level->above[way]) | slot->level->away[way];
 }
 
 static uint32_t pointed_to(const struct slot *slot)
@@ -351,7 +400,7 @@ static void touch(const struct slot *slot, uint32_t way, uint8_t hash)
 {
 	switch (slot->level->policy) {
 	case PB_POLICY_LRU:
-		move_to_front(slot, way, slot->place.tag, hash);
+		move_to_front(slot, way, hash);
 		return;
 	case PB_POLICY_PLRU:
 		point_away(slot, way);
@@ -378,7 +427,9 @@ static uint32_t fill(const struct slot *slot, uint8_t hash)
 			way = draw_way(level);
 	}
 	gone = slot->tags[way];
-	slot->tags[way] = slot->place.tag;
+	/* For LRU it comes with the move, which would wait for a store. */
+	if (level->policy != PB_POLICY_LRU)
+		slot->tags[way] = slot->place.tag;
 	touch(slot, way, hash);
 	return gone;
 }

@@ -25,6 +25,11 @@ enum {
 /* So few that what a level missed stays in the host's L1. */
 #define PB_BATCH 1024
 
+/* So many sets, of a line each, stay in the host's L1 by themselves. */
+#define PB_RESIDENT_SETS 256
+/* Others are fetched so many accesses before they are needed. */
+#define PB_LOOK_AHEAD 16
+
 /* A tag that no line has. */
 #define PB_NO_TAG UINT32_MAX
 
@@ -64,6 +69,8 @@ struct pb_level {
 	uint32_t prefetch;
 	uint64_t drawn;
 	uint16_t *trees; /* PLRU: a set's inner nodes, the root is bit 1 */
+	uint16_t above[PB_CACHE_WAYS]; /* the nodes above a way */
+	uint16_t away[PB_CACHE_WAYS]; /* as they point away from it */
 	uint8_t *hashes; /* beside the tags, where ways are predicted */
 	struct pb_stride *strides; /* by site */
 };
