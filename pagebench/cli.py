@@ -160,9 +160,20 @@ def _add_axes(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--footprints", type=_list, metavar="LIST", help=f"sizes as 16K,256K,… or levels: {_of(names.LEVELS)}"
     )
-    patterns = (f"{name}[:SHARE]" if row.takes_share else name for name, row in names.PATTERNS.items())
+    patterns = (
+        f"{name}[:{row.takes.upper()}]" if row.takes else name for name, row in names.PATTERNS.items()
+    )
     command.add_argument("--patterns", type=_list, metavar="LIST", help=_of(patterns))
     command.add_argument("--probes", type=_list, metavar="LIST", help=_of(PROBES))
+
+
+def _add_folios(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--folios",
+        type=Path,
+        metavar="FILE",
+        help="memmaps of the folios that `capture` found on a machine, windows of it as large as footprints",
+    )
 
 
 def _add_variants(command: argparse.ArgumentParser) -> None:
@@ -238,6 +249,7 @@ def parser() -> Parser:
         help=f"many minutes: {_of(full.patterns)} by {_of(full.probes)}",
     )
     _add_axes(run)
+    _add_folios(run)
     run.add_argument(
         "--rounds", type=_at_least(7), metavar="N", help=f"rounds in each process ({DEFAULT_ROUNDS})"
     )
@@ -365,6 +377,7 @@ def parser() -> Parser:
         "and simulated on physical addresses.",
     )
     _add_axes(cache)
+    _add_folios(cache)
     _add_variants(cache)
     cache.add_argument(
         "--geometry",

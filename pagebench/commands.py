@@ -55,6 +55,7 @@ ASKED = {
     "cpu": "--cpu",
     "resolve": "--resolve",
     "at_most": "--at-most",
+    "folios": "--folios",
 }
 
 
@@ -97,7 +98,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
     """What was said of a plan."""
-    return {name: value for name in ASKED if (value := getattr(args, name, None)) is not None}
+    from pagebench.plan.machine_folios import MachineFolios
+
+    asked = {name: value for name in ASKED if (value := getattr(args, name, None)) is not None}
+    if "folios" in asked:
+        asked["folios"] = MachineFolios.of(asked["folios"])
+    return asked
 
 
 def words_of(asked: dict[str, object]) -> list[str]:

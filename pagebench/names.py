@@ -92,14 +92,14 @@ BACKINGS: Mapping[str, Backing] = {
 class PatternRow:
     """Which pfns a pattern looks up; how they are drawn is in memmap/patterns.py.
 
-    ``orders`` of folios that have such pages; ``takes_share``: of heads, behind a colon; ``folios``: of one
-    order each, or ``slabs`` of several.
+    ``orders`` of folios that have such pages; ``takes``: behind a colon, a share of heads or kinds of folios;
+    ``folios``: of one order each, ``slabs`` of several, or those of a machine that was ``captured``.
     """
 
     meaning: str
     orders: range = ORDERS
-    takes_share: bool = False
-    folios: Literal["uniform", "slabs"] = "uniform"
+    takes: Literal["", "share", "kinds"] = ""
+    folios: Literal["uniform", "slabs", "captured"] = "uniform"
 
 
 PATTERNS: Mapping[str, PatternRow] = {
@@ -109,7 +109,7 @@ PATTERNS: Mapping[str, PatternRow] = {
     "mixed": PatternRow(
         "a share of heads among tails, as in mixed:0.25 (default 0.5); none at order 0",
         orders=ORDERS[1:],
-        takes_share=True,
+        takes="share",
     ),
     "scan": PatternRow("page after page by pfn, as a pfn walker does"),
     "zap": PatternRow("a head, then its tails, folios in random order; none at order 0", orders=ORDERS[1:]),
@@ -122,6 +122,14 @@ PATTERNS: Mapping[str, PatternRow] = {
     # Folios of order 6 and more start a page of the memmap (64-byte struct page).
     "heads-unaligned": PatternRow(
         "heads whose struct page does not; none from order 6 on", orders=ORDERS[:6]
+    ),
+    "captured": PatternRow(
+        "with --folios: what the capture's process has mapped, by address", folios="captured"
+    ),
+    "kind": PatternRow(
+        "with --folios: any page of folios of these kinds, as in kind:anon+hugetlb",
+        takes="kinds",
+        folios="captured",
     ),
 }
 

@@ -31,6 +31,9 @@ class FolioMap:
     orders: npt.NDArray[np.int64]
     # Which folios HVO optimizes (hugetlb); the others keep a plain memmap.
     optimised: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, np.bool_))
+    # Of a machine's folios: an index into host.captures.KINDS for each; pfns that a process has mapped.
+    kinds: npt.NDArray[np.uint8] | None = None
+    mapped: npt.NDArray[np.int64] | None = None
     # Where struct pages are, if not one behind the other: see pagebench.memmap.arrangement.
     arrangement: Callable[[npt.NDArray[np.int64]], core.Offsets] | None = None
 

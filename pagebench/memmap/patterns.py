@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pagebench.errors import PagebenchError
 from pagebench.memmap.folios import FolioMap, uniform_bytes
-from pagebench.names import LINE_BYTES, PAGE_SIZE, PATTERNS, PatternRow, nearest
+from pagebench.names import FOLIO_KINDS, LINE_BYTES, PAGE_SIZE, PATTERNS, PatternRow, nearest
 
 # Offsets in any struct page: compound_head or compound_info, flags, _refcount.
 WORD_BYTES_IN = 8
@@ -25,31 +25,40 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern by name; ``share`` of heads is for those that take one."""
+    """A pattern by name; ``share`` of heads and ``kinds`` of folios are for those that take one."""
 
     name: str
     share: float = 0.5
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """From ``random`` or ``mixed:0.25``.  Raises PagebenchError."""
-        name, colon, share = text.partition(":")
+        """From ``random``, ``mixed:0.25`` or ``kind:anon+file``.  Raises PagebenchError."""
+        name, colon, behind = text.partition(":")
         if name not in PATTERNS:
             raise nearest(name, PATTERNS, "pattern")
+        takes = PATTERNS[name].takes
+        if takes == "kinds":
+            kinds = tuple(behind.split("+")) if behind else ()
+            for kind in kinds or ("",):
+                if kind not in FOLIO_KINDS:
+                    raise nearest(kind, FOLIO_KINDS, f"kind of folio in {text!r}:")
+            return cls(name, kinds=kinds)
         if not colon:
             return cls(name)
         try:
-            value = float(share)
+            value = float(behind)
         except ValueError:
             value = -1
-        if not PATTERNS[name].takes_share or not 0 < value < 1:
+        if takes != "share" or not 0 < value < 1:
             raise PagebenchError(
                 f"{text!r}: only mixed takes a share of heads, between 0 and 1, as in mixed:0.25"
             )
         return cls(name, value)
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.share!r}" if self.row.takes_share else self.name
+        behind = {"": "", "share": f":{self.share!r}", "kinds": f":{'+'.join(self.kinds)}"}
+        return self.name + behind[self.row.takes]
 
     @property
     def row(self) -> PatternRow:
@@ -62,6 +71,8 @@ class Pattern:
 
     def folio_map(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> FolioMap:
         """The folios under the pattern: of one order, or slabs of several."""
+        if self.row.folios == "captured":
+            raise PagebenchError(f"the pattern {self} is of a machine's folios: give a capture with --folios")
         if self.row.folios == "uniform":
             return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
         slabs = np.array(SLABS)
@@ -152,6 +163,26 @@ def _mixed(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng:
     return np.where(chosen, _any_of(heads, lookups, rng), _any_of(tails, lookups, rng))
 
 
+def _captured(
+    pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator
+) -> Ints:
+    """What a walk of the process' page tables sees, from a drawn place on, again and again."""
+    if folio_map.mapped is None:
+        raise PagebenchError(
+            "the capture has no process in it, or none of its pages in this window: "
+            "capture with --pid, or give larger footprints"
+        )
+    start = int(rng.integers(len(folio_map.mapped)))
+    return np.resize(np.roll(folio_map.mapped, -start), lookups)
+
+
+def _kind(pattern: Pattern, folio_map: FolioMap, pfns: Ints, lookups: int, rng: np.random.Generator) -> Ints:
+    assert folio_map.kinds is not None
+    kinds = [list(FOLIO_KINDS).index(kind) for kind in pattern.kinds]
+    of_page = np.repeat(np.isin(folio_map.kinds, kinds), 1 << folio_map.orders)
+    return _any_of(_some(pattern, folio_map.page_pfns[of_page]), lookups, rng)
+
+
 Draw = Callable[[Pattern, FolioMap, Ints, int, np.random.Generator], Ints]
 DRAWN: Mapping[str, Draw] = {
     "random": _random,
@@ -163,6 +194,8 @@ DRAWN: Mapping[str, Draw] = {
     "slab": _random,
     "heads-aligned": _heads_by_alignment(True),
     "heads-unaligned": _heads_by_alignment(False),
+    "captured": _captured,
+    "kind": _kind,
 }
 
 

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal
 
+import numpy as np
+
 from pagebench import core, names
 from pagebench.errors import PagebenchError
 from pagebench.memmap import models
 from pagebench.memmap.folios import check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count
-from pagebench.memmap.patterns import Pattern
+from pagebench.memmap.patterns import Pattern, draw
 from pagebench.names import MAX_FOLIO_ORDER, ORDERS
+from pagebench.plan import machine_folios
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, memory_bytes, reserved_memory_bytes
@@ -72,6 +75,17 @@ def _cells(
     return tuple(cells)
 
 
+def _machine_orders(options: Options, size: int, pattern: Pattern) -> tuple[int, int]:
+    """The largest order of the machine's folios, and of those that HVO optimizes.  Raises PagebenchError."""
+    assert options.folios is not None
+    if pattern.row.folios == "slabs":
+        raise PagebenchError(f"the pattern {pattern} has folios of its own: leave it or --folios out")
+    found = machine_folios.folio_map(options.folios, size, options.struct_page_bytes)
+    # What cannot be drawn from these folios is said before anything is measured.
+    draw(pattern, found, size, 1, np.random.default_rng(0))
+    return machine_folios.largest_order(found), machine_folios.largest_order(found, optimised=True)
+
+
 def _take_turns(contenders: Sequence[Contender], numbers: Mapping[str, int]) -> bool:
     """Whether contenders differ in their memmap or in the words in it."""
     return len({(c.layout, c.backing, numbers[c.variant]) for c in contenders}) > 1
@@ -80,7 +94,7 @@ def _take_turns(contenders: Sequence[Contender], numbers: Mapping[str, int]) -> 
 def _present(
     contenders: Sequence[Contender], order: int, probe: core.Probe, options: Options
 ) -> list[Contender]:
-    """The contenders that have a cell at this order; none without the reference."""
+    """The contenders that have a cell where HVO's folios are of this order; none without the reference."""
     # Aliased tails are read-only; and a model's memmap is one as its allocator gives it, before HVO.
     own_frames = probe.writes_tails or options.memory_model is not None
     present = [
@@ -115,6 +129,9 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     """
     if options.memory_model is not None:
         models.find(options.memory_model)
+    if options.folios is not None and (options.orders is not None or options.memory_model is not None):
+        what = "--orders" if options.orders is not None else "--memory-model"
+        raise PagebenchError(f"--folios brings orders and memmap of a machine: leave {what} out")
     named = options.prepared().contenders if options.contenders is None else options.contenders
     contenders = _contenders(named, options)
     if not contenders:
@@ -135,12 +152,18 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
     for grid in options.grids():
         _check_axes(grid)
         sizes = [footprint_bytes(text, levels, l3_reported) for text in grid.footprints]
+        if options.folios is not None:
+            whole = machine_folios.whole_bytes(options.folios, options.struct_page_bytes)
+            sizes = [min(size, whole) for size in sizes]
         patterns = [Pattern.parse(text) for text in grid.patterns]
-        for order, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
+        for asked, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
+            order = optimised_order = asked
+            if options.folios is not None:
+                order, optimised_order = _machine_orders(options, size, pattern)
             if not pattern.exists_at(order) or (probes[probe].writes_tails and pattern.name != "heads"):
                 missing.append(f"{probe} over {pattern} at order {order}")
                 continue
-            present = _present(contenders, order, probes[probe], options)
+            present = _present(contenders, optimised_order, probes[probe], options)
             if not present:
                 missing.append(f"{contenders[0]} at order {order}")
                 continue
@@ -155,7 +178,9 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             null = options.memory_model is None and _take_turns(present, words)
             cells = _cells(present, words, controls, null)
             # What is re-encoded is the memmap, which is a folio's at least.
-            memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
+            memmap = size
+            if options.folios is None:
+                memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
             shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
             groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
@@ -177,6 +202,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         memory_model=options.memory_model,
         objects=tuple(one for one in options.objects if one.name in timed),
         target=options.target(),
+        folios=options.folios,
     )
     check_reach(max(memmap_bytes(plan, group) for group in plan.groups))
     # Before anything is made that is as large.

@@ -12,6 +12,7 @@ import msgspec
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.names import MAX_FOLIO_ORDER, Level
+from pagebench.plan.machine_folios import MachineFolios
 from pagebench.units import format_size
 from pagebench.variants import loaded
 
@@ -188,6 +189,8 @@ class Plan:
     # Variants from elsewhere than the core.
     objects: tuple[loaded.Loaded, ...] = ()
     target: Target | None = None
+    # The machine whose folios they are; of one order by default.
+    folios: MachineFolios | None = None
 
     def noise_class(self, probe: str, footprint_bytes: int) -> tuple[str, Level, bool]:
         """What is as noisy as each other: a probe in a cache level, in the outer half of L2 apart."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.plan.groups import Levels, Target
+from pagebench.plan.machine_folios import MachineFolios
 from pagebench.plan.presets import (
     CACHE_GRIDS,
     DEFAULT_CONTENDERS,
     DEFAULT_GRIDS,
     FULL_GRIDS,
+    MACHINE_GRIDS,
     PRESETS,
     QUICK_GRIDS,
     SELFTEST_CONTENDERS,
@@ -53,6 +55,7 @@ class Options:
     margin_cycles: float = DEFAULT_MARGIN_CYCLES
     resolve: str | None = None
     at_most: str | None = None
+    folios: MachineFolios | None = None
 
     def prepared(self) -> Preset:
         """The preset that was named, or the default, quick or full run."""
@@ -89,7 +92,7 @@ class Options:
 
         The axes that were not named then take the first prepared grid's.
         """
-        grids = self.prepared().grids
+        grids = self.prepared().grids if self.folios is None else MACHINE_GRIDS
         first = grids[0]
         if all(axis is None for axis in (self.orders, self.footprints, self.patterns, self.probes)):
             return grids

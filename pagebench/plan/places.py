@@ -11,6 +11,7 @@ from pagebench.memmap.folios import FolioMap, reserved_bytes
 from pagebench.memmap.layouts import frame_map
 from pagebench.memmap.patterns import Pattern
 from pagebench.names import PAGE_SIZE
+from pagebench.plan import machine_folios
 from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.units import MIB
 
@@ -43,8 +44,15 @@ def places_of(group: Group) -> list[Place]:
     return sorted({place_of(cell, group.shared) for cell in group.cells})
 
 
+def of_machine(plan: Plan, group: Group) -> bool:
+    """Whether its folios are a machine's; the control's are its own."""
+    return plan.folios is not None and group.purpose == "compare"
+
+
 def memmap_bytes(plan: Plan, group: Group) -> int:
     """Bytes of each memmap of a group."""
+    if of_machine(plan, group):
+        return folio_map(plan, group).bytes
     pattern = Pattern.parse(group.pattern)
     return pattern.memmap_bytes(group.order, group.footprint_bytes, plan.struct_page_bytes)
 
@@ -52,6 +60,8 @@ def memmap_bytes(plan: Plan, group: Group) -> int:
 def folio_map(plan: Plan, group: Group) -> FolioMap:
     """The folios that a group's memmaps cover."""
     pattern, size = Pattern.parse(group.pattern), plan.struct_page_bytes
+    if plan.folios is not None and of_machine(plan, group):
+        return machine_folios.folio_map(plan.folios, group.footprint_bytes, size)
     in_a_row = pattern.folio_map(group.order, group.footprint_bytes, size)
     if plan.memory_model is None:
         return in_a_row

@@ -37,6 +37,8 @@ CACHE_GRIDS = (
     Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS, ("random",), ("chain",)),
     Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS[:3], ("heads",), ("flags",)),
 )
+# A captured machine's folios; orders are its own.
+MACHINE_GRIDS = (Grid((0,), ("256K", "2M", "96M"), ("random",), ("chain", "lookup")),)
 # Pairs whose true differences are known, at each cache level.
 SELFTEST_CONTENDERS = ("mask-select", "pointer-select")
 SELFTEST_GRIDS = (

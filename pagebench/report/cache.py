@@ -44,10 +44,21 @@ def render(behaviour: Behaviour) -> str:
     simulated = behaviour.simulated
     lines = [*geometry(simulated, "cache behaviour"), *(f"! {warning}" for warning in behaviour.warnings)]
     if behaviour.explanation is None:
-        lines += ["", *legend(), *tables(behaviour.plan, simulated)]
+        lines += [*folios(behaviour.plan), "", *legend(), *tables(behaviour.plan, simulated)]
     else:
         lines += explained(behaviour.explanation)
     return "\n".join([*lines, *refused(simulated)]) + "\n"
+
+
+def folios(plan: Plan) -> list[str]:
+    """Whose folios they are, where that is a machine's."""
+    if plan.folios is None:
+        return []
+    name = plan.folios.path.rpartition("/")[2]
+    return paragraph(
+        f"folios: a machine's, by {name}: in each footprint those with the most tails; ord is the largest "
+        "order of them"
+    )
 
 
 def simulated_block(plan: Plan, simulated: Simulated | None) -> list[str]:

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from pagebench.architecture import ARCHITECTURES
-from pagebench.report.cache import simulated_block
+from pagebench.plan.groups import Plan
+from pagebench.report.cache import folios, simulated_block
 from pagebench.report.tables import (
     LEVELS,
     WIDTH,
@@ -46,6 +47,11 @@ def _percent(share: float | None) -> str:
     return "none" if share == 0 else f"{100 * share:.2g} %"
 
 
+def _folios(plan: Plan) -> list[tuple[str, str]]:
+    """Whose folios they are, where that is a machine's."""
+    return [("folios", " ".join(folios(plan)).removeprefix("folios: "))] if plan.folios else []
+
+
 def machine_fields(summary: Summary) -> list[tuple[str, str]]:
     """What was measured on, and by what: labels and texts for fields()."""
     machine, clock, caches = summary.machine, summary.clock, summary.machine.caches
@@ -59,6 +65,7 @@ def machine_fields(summary: Summary) -> list[tuple[str, str]]:
         ("cpu", f"{machine.cpu_model}, {machine.hypervisor or 'bare metal'}, CPU {machine.cpu}"),
         ("caches", ", ".join(sizes)),
         ("kernel", f"{machine.kernel_release} {machine.architecture}, THP {machine.thp_enabled}"),
+        *_folios(summary.plan),
         ("backing", f"memmaps on {' and '.join(backings)} pages, as obtained"),
         (
             "clock",
