@@ -92,7 +92,9 @@ def record(
     on_stack = addresses >= np.uint64(1 << 40)
     assert on_stack[-1]
     shift = STACK_TOP - 8 - int(addresses[-1])
-    addresses = np.where(on_stack, addresses.astype(np.int64) + shift, addresses.astype(np.int64)).astype(np.uint64)
+    addresses = np.where(on_stack, addresses.astype(np.int64) + shift, addresses.astype(np.int64)).astype(
+        np.uint64
+    )
     return Recording(addresses, kinds, files, probe.run - probe.start, lookups)
 
 
@@ -111,14 +113,22 @@ def cachegrind(program: Path, recording: Recording, l1: core.Cache, last: core.C
     return with_loop[0] - without[0], with_loop[1] - without[1]
 
 
-def _misses(program: Path, recording: Recording, run: int, l1: core.Cache, last: core.Cache) -> tuple[int, int]:
+def _misses(
+    program: Path, recording: Recording, run: int, l1: core.Cache, last: core.Cache
+) -> tuple[int, int]:
     def spelled(cache: core.Cache) -> str:
         return f"{cache.sets * cache.ways * 64},{cache.ways},64"
 
     flush = 2 * 64 * last.sets * last.ways
     output = recording.files[0].with_name("cachegrind.out")
     # Loads whose values nobody uses are dropped otherwise.
-    tool = ["--tool=cachegrind", "--vex-iropt-level=0", "--cache-sim=yes", f"--D1={spelled(l1)}", f"--LL={spelled(last)}"]
+    tool = [
+        "--tool=cachegrind",
+        "--vex-iropt-level=0",
+        "--cache-sim=yes",
+        f"--D1={spelled(l1)}",
+        f"--LL={spelled(last)}",
+    ]
     done = subprocess.run(
         [
             "valgrind", *tool, f"--cachegrind-out-file={output}", program, *recording.files,
@@ -129,7 +139,9 @@ def _misses(program: Path, recording: Recording, run: int, l1: core.Cache, last:
     assert done.returncode == 0, done.stderr
     text = output.read_text()
     events = re.search(r"^events: (.*)$", text, re.MULTILINE)[1].split()  # type: ignore[index]
-    totals = dict(zip(events, map(int, re.search(r"^summary: (.*)$", text, re.MULTILINE)[1].split()), strict=True))  # type: ignore[index]
+    totals = dict(
+        zip(events, map(int, re.search(r"^summary: (.*)$", text, re.MULTILINE)[1].split()), strict=True)
+    )  # type: ignore[index]
     return totals["D1mr"] + totals["D1mw"], totals["DLmr"] + totals["DLmw"]
 
 
@@ -155,7 +167,10 @@ def lackey(program: Path, recording: Recording) -> list[tuple[str, int]]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    seen = [(kind, int(at, 16)) for kind, at in re.findall(r"^ ([LSM]) ([0-9a-f]+),\d+$", done.stderr, re.MULTILINE)]
+    seen = [
+        (kind, int(at, 16))
+        for kind, at in re.findall(r"^ ([LSM]) ([0-9a-f]+),\d+$", done.stderr, re.MULTILINE)
+    ]
     call = seen.index(("S", STACK_TOP - 8))
     end = next(i for i in range(call + 1, len(seen)) if seen[i][1] == FLUSH)
     return seen[call + 1 : end]

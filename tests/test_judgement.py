@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import msgspec
@@ -69,13 +68,6 @@ def test_a_group_without_others_has_its_own_noise(tmp_path: Path) -> None:
 )
 def test_the_mark_says_verdict_and_significance(verdict: str, p: float | None, mark: str) -> None:
     assert judgement.mark(verdict, p) == mark
-
-
-@pytest.mark.parametrize(
-    ("value", "printed"), [(1 / 3, 0.3333333), (12345678.9, 12345680.0), (math.nan, None), (math.inf, None)]
-)
-def test_a_number_has_seven_digits_or_is_none(value: float, printed: float | None) -> None:
-    assert judgement.number(value) == printed
 
 
 def rows() -> list[Row]:

@@ -340,3 +340,10 @@ def test_ranks_are_those_of_the_binomial(count: int) -> None:
     covers = [1 - 2 * scipy.stats.binom.cdf(rank + more, count, 0.5) for more in (0, 1)]
     assert covers[0] >= 0.95 > covers[1]
     assert 0 <= share < 1
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"), [(1 / 3, 0.3333333), (12345678.9, 12345680.0), (math.nan, None), (math.inf, None)]
+)
+def test_a_number_has_seven_digits_or_is_none(value: float, printed: float | None) -> None:
+    assert statistics.number(value) == printed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from pagebench import tool
 from pagebench.cache import geometry, simulation
 from pagebench.errors import PagebenchError
 from pagebench.host import machine
@@ -17,8 +19,8 @@ from pagebench.measure.progress import progress_bar
 from pagebench.measure.timed_code import timed_code
 from pagebench.plan.groups import Levels, Plan
 from pagebench.report.cache import Behaviour
-from pagebench.results import explanation, result_file, summarise
-from pagebench.results.lines import Calibration
+from pagebench.results import result_file, summarise
+from pagebench.results.lines import Calibration, Tool
 from pagebench.results.simulated import Geometry, Simulated
 
 Changes = Mapping[str, Any]
@@ -32,7 +34,12 @@ def behaviour(asked: Mapping[str, Any], outside: Outside, cpu: str | None, chang
     named = None if cpu is None else geometry.find(cpu)
     prepared = prepare({"seed": 0, **asked}, outside, None if named is None else levels_of(named))
     found = _changed(named or _here(prepared.machine, prepared.calibration), changes)
-    return Behaviour(plan=prepared.plan, simulated=_simulate(prepared.plan, found))
+    return Behaviour(
+        tool=Tool(**tool.identity()),
+        machine=prepared.machine,
+        plan=prepared.plan,
+        simulated=_simulate(prepared.plan, found),
+    )
 
 
 def beside(path: Path, cpu: str | None, changes: Changes) -> Behaviour:
@@ -50,8 +57,15 @@ def beside(path: Path, cpu: str | None, changes: Changes) -> Behaviour:
             raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): run again")
         found = geometry.find(cpu) if cpu is not None else _here(run.header.machine, run.header.calibration)
         simulated = _simulate(run.plan, _changed(found, changes))
-    explained = explanation.explain(run.plan, summarise.summarise(run).cells, simulated, run.median_ghz)
-    return Behaviour(plan=run.plan, simulated=simulated, explanation=explained, warnings=tuple(warnings))
+    summary = summarise.summarise(dataclasses.replace(run, simulated=simulated))
+    return Behaviour(
+        tool=summary.tool,
+        machine=summary.machine,
+        plan=run.plan,
+        simulated=simulated,
+        explanation=summary.explanation,
+        warnings=tuple(warnings),
+    )
 
 
 def into_file(path: Path) -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from pagebench.host.machine import Machine
 from pagebench.names import LINE_BYTES
 from pagebench.plan.groups import Cell, Group, Plan
-from pagebench.report import WIDTH
-from pagebench.report.tables import fixed, ordered, paragraph, short, size_text
-from pagebench.results.explanation import Explained, Explanation, HeldOut
+from pagebench.report.explained import explained_tables, how_good
+from pagebench.report.tables import ordered, paragraph, short, size_text
+from pagebench.results.explanation import Explanation
+from pagebench.results.lines import Tool
 from pagebench.results.simulated import PREDICTORS, Counts, Simulated
-from pagebench.units import format_size
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan with what was simulated for it; with a run's file, its times explained."""
+    """A plan with what was simulated for it, and where; with a run's file, its times explained."""
 
+    tool: Tool
+    machine: Machine
     plan: Plan
     simulated: Simulated
     explanation: Explanation | None = None
@@ -46,7 +48,7 @@ def render(behaviour: Behaviour) -> str:
     if behaviour.explanation is None:
         lines += [*folios(behaviour.plan), "", *legend(), *tables(behaviour.plan, simulated)]
     else:
-        lines += explained(behaviour.explanation)
+        lines += explained_tables(behaviour.explanation)
     return "\n".join([*lines, *refused(simulated)]) + "\n"
 
 
@@ -61,11 +63,19 @@ def folios(plan: Plan) -> list[str]:
     )
 
 
-def simulated_block(plan: Plan, simulated: Simulated | None) -> list[str]:
+def simulated_block(plan: Plan, simulated: Simulated | None, explanation: Explanation | None) -> list[str]:
     """For the report of a run."""
     if simulated is None:
         return []
-    return ["", *geometry(simulated, "simulated misses per lookup"), *legend(), *tables(plan, simulated)]
+    explained = [] if explanation is None else ["", *how_good(explanation)]
+    return [
+        "",
+        *geometry(simulated, "misses per lookup"),
+        *legend(),
+        *tables(plan, simulated),
+        *refused(simulated),
+        *explained,
+    ]
 
 
 def geometry(simulated: Simulated, what: str) -> list[str]:
@@ -137,106 +147,6 @@ def _values(counts: Counts) -> list[float]:
 def refused(simulated: Simulated) -> list[str]:
     """Which loops could not be recorded, and why."""
     return [line for loop, why in simulated.refused.items() for line in ["", *paragraph(f"{loop}: {why}")]]
-
-
-def explained(explanation: Explanation) -> list[str]:
-    """Measured and modelled times of every chain, and the rest."""
-    lines = ["", *paragraph(_how_good(explanation)), ""]
-    lines += parameters(explanation)
-    ns = 1 / explanation.ghz
-    for probe, pattern in ordered((row.probe, row.pattern) for row in explanation.rows):
-        mine = [row for row in explanation.rows if (row.probe, row.pattern) == (probe, pattern)]
-        modelled = [row for row in mine if row.terms is not None]
-        if modelled:
-            lines += ["", f"{probe}, {pattern}: ns per lookup, and what explains them"]
-            lines.append(
-                "ord  mem " + " " * NAME + "".join(name.rjust(6) for name in ("ns", *SHOWN)) + "   rest      "
-            )
-        for row in modelled:
-            lines.append(_explained_row(row, ns))
-        lines += _not_modelled(row for row in mine if row.terms is None)
-    return lines
-
-
-SHOWN = ("code", "cache", "tlb", "misp")
-
-
-def _explained_row(row: Explained, ns: float) -> str:
-    terms = row.terms
-    assert terms is not None and row.rest_cycles is not None
-    columns = (
-        row.measured_cycles,
-        terms.code + terms.form,
-        terms.l2 + terms.l3 + terms.memory + terms.aliases,
-        terms.tlb + terms.walks,
-        terms.mispredictions,
-    )
-    values = "".join(fixed(value * ns, 6)[:6].rjust(6) for value in columns)
-    share = "fitted" if row.fitted else f"{100 * row.rest_share:+.1f}%"
-    where = f"{row.order:3} {size_text(row.footprint_bytes):>4} {short(row.contender)[:NAME]:{NAME}}"
-    return f"{where}{values}{row.rest_cycles * ns:+7.2f}{share:>7}"
-
-
-def _how_good(explanation: Explanation) -> str:
-    """In words: the cells to which nothing was fitted."""
-
-    def said(held_out: HeldOut, which: str) -> str:
-        if not held_out.cells or held_out.median_rest is None or held_out.worst_rest is None:
-            return f"{which}: none"
-        return (
-            f"{which}: {held_out.cells} cells, the rest is {100 * held_out.median_rest:.1f} % in the median, "
-            f"{100 * held_out.worst_rest:.0f} % at worst, within 5 % in {held_out.close}"
-        )
-
-    return "cells that nothing was fitted to. " + "; ".join(
-        (
-            said(explanation.inside, "Up to half of L2"),
-            said(explanation.hvo, "of these HVO's"),
-            said(explanation.beyond, "beyond"),
-        )
-    )
-
-
-PARAMETERS = {
-    "load": "a hit of L1",
-    "l2": "L2 more",
-    "l3": "L3 more",
-    "memory": "memory more",
-    "tlb": "a hit of the second TLB",
-    "walk": "a page walk",
-    "misprediction": "a misprediction",
-}
-
-
-def parameters(explanation: Explanation) -> list[str]:
-    """What one of each takes, and which cells say so."""
-    lines = [f"core cycles at {explanation.ghz:.2f} GHz, and the cells that they were fitted to"]
-    for name, what in PARAMETERS.items():
-        found = explanation.parameters.get(name)
-        if found is None:
-            continue
-        value = "-" if found.cycles is None else f"{found.cycles:.1f}"
-        first, *more = found.source.split("; ")
-        also = f" and {len(more)} more" if more else ""
-        lines += textwrap.wrap(
-            f"{what:24}{value:>7}  {first}{also}", WIDTH, subsequent_indent=" " * 33, break_on_hyphens=False
-        )
-    return lines
-
-
-def _not_modelled(rows: Iterable[Explained]) -> list[str]:
-    why: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        place = f"order {row.order} {format_size(row.footprint_bytes)}"
-        why.setdefault(row.why_not, {}).setdefault(short(row.contender), []).append(place)
-    lines = []
-    for reason, contenders in why.items():
-        by_places: dict[str, list[str]] = {}
-        for name, places in contenders.items():
-            by_places.setdefault(", ".join(places), []).append(name)
-        said = "; ".join(f"{', '.join(mine)} at {places}" for places, mine in by_places.items())
-        lines += paragraph(f"no model: {said}: {reason}")
-    return lines
 
 
 def to_json(behaviour: Behaviour) -> str:

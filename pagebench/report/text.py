@@ -257,7 +257,7 @@ def render(summary: Summary) -> str:
         "",
         *paragraph(legend),
         *counts_table(summary),
-        *simulated_block(summary.plan, summary.simulated),
+        *simulated_block(summary.plan, summary.simulated, summary.explanation),
         *static_table(summary),
         *zap_table(summary),
         "",

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pagebench import names
 from pagebench.plan.groups import Cell
 from pagebench.results import statistics
-from pagebench.results.judgement import number
 from pagebench.results.result_file import SAME_CLOCK, Run, Samples
+from pagebench.results.statistics import number
 from pagebench.results.summary import Cycles, Difference, Estimate, Row, Times
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,11 +16,14 @@ import numpy as np
 from pagebench import names
 from pagebench.names import Level
 from pagebench.plan.groups import Plan
-from pagebench.results.judgement import number
 from pagebench.results.simulated import Counts, Simulated
-from pagebench.results.statistics import median
-from pagebench.results.summary import Number, Row
+from pagebench.results.statistics import median, number
 from pagebench.units import format_size
+
+if TYPE_CHECKING:
+    from pagebench.results.summary import Row
+
+Number = float | None
 
 # The pages of which every lookup waits for the page's own word, whatever the variant.
 CHASE_ORDER = 0
@@ -144,11 +148,13 @@ class _Cell:
         return min(chain.loads + wrong, max(1.0, float(np.ceil(chain.loads - FORESEEN))))
 
 
-def explain(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) -> Explanation:
-    """Fit the parameters and model every chain.
+def explain(plan: Plan, cells: Sequence[Row], simulated: Simulated | None, ghz: float) -> Explanation | None:
+    """Fit the parameters and model every chain; None where nothing was simulated.
 
     ``cells`` are a summary's, ``ghz`` the run's median core clock.
     """
+    if simulated is None:
+        return None
     measured = list(_paired(plan, cells, simulated, ghz))
     fit = _Fit(simulated, plan)
     fit.fit(measured)

@@ -40,11 +40,6 @@ LIMITS = (
 )
 
 
-def number(value: float) -> float | None:
-    """Seven significant digits, for JSON; None of what is not finite."""
-    return float(f"{value:.7g}") if math.isfinite(value) else None
-
-
 def mark(verdict: str, p_adjusted: Number) -> Mark:
     """A verdict's mark in tables: a difference may be resolved and not significant."""
     if verdict in ("faster", "slower"):
@@ -133,7 +128,7 @@ def overall(cells: Sequence[Row]) -> list[Overall]:
                 verdicts[verdict] = Span(len(sizes), least, most)
         ratios = [row.ratio.estimate for row in mine if row.ratio.estimate]
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
-        lines.append(Overall(contender, len(mine), verdicts, number(mean)))
+        lines.append(Overall(contender, len(mine), verdicts, statistics.number(mean)))
     return lines
 
 

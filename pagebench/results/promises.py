@@ -15,9 +15,9 @@ from pagebench.errors import PagebenchError
 from pagebench.names import LINE_BYTES, Level
 from pagebench.results import judgement, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group
-from pagebench.results.judgement import number
 from pagebench.results.resolving import START_S
 from pagebench.results.result_file import Run
+from pagebench.results.statistics import number
 from pagebench.results.summary import Number
 from pagebench.units import format_size
 

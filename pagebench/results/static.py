@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pagebench.results.judgement import number
 from pagebench.results.lines import Prediction
+from pagebench.results.statistics import number
 from pagebench.results.summary import Number, Row, Static
 
 

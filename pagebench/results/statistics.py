@@ -44,6 +44,11 @@ class Interval:
         return -margin <= self.low and self.high <= margin
 
 
+def number(value: float) -> float | None:
+    """Seven significant digits, for JSON; None of what is not finite."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
 def trimmed_mean(values: Floats, trim: float = TRIM) -> Floats:
     """The mean without the lowest and highest share ``trim``, over the last axis.
 

@@ -15,8 +15,9 @@ from pagebench.plan.groups import Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, resolving, static, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
-from pagebench.results.judgement import number
+from pagebench.results.explanation import explain
 from pagebench.results.result_file import Run, Samples
+from pagebench.results.statistics import number
 from pagebench.results.summary import (
     Clock,
     Control,
@@ -125,6 +126,9 @@ def summarise(run: Run, margin_cycles: float | None = None) -> Summary:
         resolution=resolving.resolution(run, judged, [*noise, *(one.row for one in nulls.values())]),
         predictor=None if header.prediction is None else header.prediction.name,
         simulated=run.simulated,
+        explanation=None
+        if run.simulated is None
+        else explain(run.plan, judged, run.simulated, run.median_ghz),
         static=tuple(static.static(header.prediction, judged, harness)),
         **conclusions(judged, noise, [one.row for one in nulls.values()]),
     )

@@ -14,6 +14,7 @@ import msgspec
 from pagebench.host.machine import Machine
 from pagebench.names import Level, Verdict
 from pagebench.plan.groups import Plan, Target
+from pagebench.results.explanation import Explanation
 from pagebench.results.lines import Calibration, Compiler, Tool, VariantCode
 from pagebench.results.simulated import Simulated
 
@@ -300,6 +301,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     static: tuple[Static, ...]
     operations: tuple[Operation, ...]
     simulated: Simulated | None
+    explanation: Explanation | None
 
 
 def to_json(summary: Summary) -> str:
