@@ -227,6 +227,15 @@ def test_real_ones_are_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (capture.unsure, capture.torn, capture.pools[9]) == (0, 0, 64)
 
 
+def test_a_real_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    capture = captures.read(HERE / "process.folios.gz")
+    assert capture.process and (capture.process.pages, capture.process.outside) == (68, 8348)
+    pfns = capture.mapped_pfns()
+    again = captures.with_process(capture, pfns)
+    assert again.process and again.process.stretches.tolist() == capture.process.stretches.tolist()
+
+
 def test_without_a_process_nothing_is_mapped() -> None:
     with pytest.raises(PagebenchError, match="the capture has no process in it"):
         capture_of(SMALL, 8).mapped_pfns()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagebench import cli
+from pagebench.names import FOLIO_KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -110,6 +111,10 @@ def test_the_rooms_of_the_architecture_exist() -> None:
 @pytest.mark.parametrize("what", COMPLETE)
 def test_the_glossary_lists_what_there_is(what: str, listed: dict[str, set[str]]) -> None:
     assert set(first_column(ROOT / "docs" / "glossary.md", what)) == listed[what]
+
+
+def test_the_glossary_lists_the_kinds_of_folios() -> None:
+    assert set(first_column(ROOT / "docs" / "glossary.md", "kinds")) == set(FOLIO_KINDS)
 
 
 def test_the_glossary_lists_variants_that_there_are(listed: dict[str, set[str]]) -> None:

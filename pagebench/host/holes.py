@@ -1,7 +1,7 @@
 """Where there is no memory, by the memory blocks in /sys.
 
-Since v6.16 /proc/kpageflags says 0 of a pfn without memory, and no longer NOPAGE: read so, a hole is base
-pages that are nothing in particular.
+On v6.18 /proc/kpageflags says 0 of a pfn without memory, where older kernels say NOPAGE (kpage_read() in
+fs/proc/page.c): read so, a hole is base pages that are nothing in particular.
 """
 
 from __future__ import annotations

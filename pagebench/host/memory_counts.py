@@ -20,14 +20,14 @@ VMSTAT = {
     "pgtable": ("nr_page_table_pages",),
     "buddy": ("nr_free_pages",),
 }
-MEMMAP = ("nr_memmap_pages", "nr_memmap_boot_pages")  # v6.11 and later
+MEMMAP = ("nr_memmap_pages", "nr_memmap_boot_pages")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryCounts:
     """``pages`` by kind, large folios' among them; ``free_blocks``, ``anon_folios`` and ``pools`` by order.
 
-    ``memmap_pages`` is what struct pages take, as the kernel counts: about a second late, None before v6.11.
+    ``memmap_pages`` is what struct pages take, as the kernel counts: about a second late, None where it does not.
     Empty where the kernel does not say.
     """
 
