@@ -205,9 +205,11 @@ def test_the_summary_of_real_ones(x86: Callable[[str], str], capsys: pytest.Capt
     assert "off; no fake heads" in reports[1]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="page flags are for root")
+@pytest.mark.skipif(not os.access("/proc/kpageflags", os.R_OK), reason="page flags are for root")
 @pytest.mark.slow
 def test_a_process_of_its_own(tmp_path: Path) -> None:
     done = run("capture", "-o", "c.gz", "--window", "0,100000", "--pid", str(os.getpid()), cwd=tmp_path)
+    if "hides pfns" in done.stderr:
+        pytest.skip("pfns are shown with CAP_SYS_ADMIN alone")
     assert (done.returncode, done.stderr) == (0, "")
     assert captures.read(tmp_path / "c.gz").process

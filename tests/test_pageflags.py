@@ -80,6 +80,7 @@ some_flags = st.builds(
     st.sets(st.sampled_from([3, 5, 7, 10, 11, 12, 17, 20, 22, 23, 26, 32]), max_size=2),
     st.sampled_from([0, HEAD, TAIL, TAIL]),
 )
+alike = st.builds(lambda flags, count: [flags] * count, some_flags, st.integers(1, 9))
 whole_folios = st.builds(
     lambda kind, order: [kind | HEAD, *[kind | TAIL] * ((1 << order) - 1)] if order else [kind],
     st.sampled_from([1 << 17, 1 << 22, 1 << 7, 0]),
@@ -89,7 +90,7 @@ whole_folios = st.builds(
 
 @given(
     first=st.integers(0, 1 << 40),
-    pieces=st.lists(st.lists(some_flags, max_size=40) | whole_folios, max_size=20),
+    pieces=st.lists(st.lists(some_flags, max_size=40) | alike | whole_folios, max_size=20),
     cut=st.booleans(),
 )
 def test_any_flags_fold_as_the_model_does(first: int, pieces: list[list[int]], cut: bool) -> None:

@@ -191,9 +191,11 @@ def write(capture: Capture, path: Path) -> int:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-    except OSError as error:
+    except BaseException as error:  # an interrupt, too, leaves no half of a file
         path.unlink(missing_ok=True)
-        raise PagebenchError(f"cannot write {path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise PagebenchError(f"cannot write {path}: {error.strerror}") from error
+        raise
     return len(data)
 
 

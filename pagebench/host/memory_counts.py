@@ -27,8 +27,8 @@ MEMMAP = ("nr_memmap_pages", "nr_memmap_boot_pages")
 class MemoryCounts:
     """``pages`` by kind, large folios' among them; ``free_blocks``, ``anon_folios`` and ``pools`` by order.
 
-    ``memmap_pages`` is what struct pages take, as the kernel counts: about a second late, None where it does not.
-    Empty where the kernel does not say.
+    ``memmap_pages`` is what struct pages take as the kernel counts, about a second late.  Empty or None where
+    the kernel does not say.
     """
 
     pages: Mapping[str, int]
