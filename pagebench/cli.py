@@ -204,6 +204,13 @@ def _add_format(command: argparse.ArgumentParser, subject: str) -> None:
     )
 
 
+def _add_plots(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plots"
+    )
+    command.add_argument("--no-plots", action="store_true", help="the report alone")
+
+
 def parser() -> Parser:
     """The whole command line."""
     top = Parser(
@@ -365,10 +372,7 @@ def parser() -> Parser:
     )
     align.add_argument("--max-order", type=_at_least(0), metavar="N", help="default: MAX_FOLIO_ORDER")
     _add_format(align, "align")
-    align.add_argument(
-        "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plot"
-    )
-    align.add_argument("--no-plots", action="store_true", help="the report alone")
+    _add_plots(align)
 
     cache = subcommands.add_parser(
         "cache",
@@ -399,6 +403,7 @@ def parser() -> Parser:
     cache.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
     cache.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU whose caches they are")
     _add_format(cache, "cache")
+    _add_plots(cache)
 
     info = subcommands.add_parser(
         "info",

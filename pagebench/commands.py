@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FIGURES, FORMATS
@@ -151,6 +151,12 @@ def _save_plots(subject: str, content: Any, directory: Path, stem: str, elsewher
         ) from error
 
 
+def _say_plots(written: Sequence[Path], stream: TextIO) -> None:
+    for file in written:
+        if file.suffix == ".png":
+            print(f"plot: {file} (and .svg)", file=stream)
+
+
 def selftest(args: argparse.Namespace) -> None:
     """Runs over pairs whose true difference is known; 4 where a promise is broken."""
     from pagebench.measure import contenders, session
@@ -243,8 +249,7 @@ def align(args: argparse.Namespace) -> None:
     write(FORMATS["align"][args.format](proven))
     if not args.no_plots:
         written = _save_plots("align", proven, args.output, "align", "-o, or --no-plots")
-        stream = sys.stdout if args.format == "text" else sys.stderr
-        print(f"plot: {written[0]} (and .svg)", file=stream)
+        _say_plots(written, sys.stdout if args.format == "text" else sys.stderr)
     if wrong := disagreements(proven.proofs):
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise PagebenchError(f"a proof disagrees with the arithmetic: {wrong[0]}{more}", exit_code=1)
@@ -272,6 +277,10 @@ def cache(args: argparse.Namespace) -> None:
         extra = contenders.Outside(args.own, (), args.kernel, args.kernel_cc)
         behaviour = asking.behaviour({"extent": "cache", **asked}, extra, args.geometry, changes)
     write(FORMATS["cache"][args.format](behaviour))
+    if not args.no_plots:
+        stem = "cache" if args.beside is None else args.beside.stem
+        written = _save_plots("cache", behaviour, args.output, stem, "-o, or --no-plots")
+        _say_plots(written, sys.stdout if args.format == "text" else sys.stderr)
 
 
 def info(args: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ from pagebench.results.simulated import PREDICTORS, Chain, Counts, Geometry, Sim
 from pagebench.variants import registry
 
 # Lookups that are counted; and before them, once the caches are as full as they get.
-LOOKUPS, WARM = 1 << 17, 1 << 14
+LOOKUPS, WARM = 1 << 16, 1 << 14
 # As many times the lookups that fill a cache on average, or that see every page.
 AMPLE, EVERY = 1.2, 4
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pagebench.code.disassembly import Op, parse_number
 
-TURNS = 64
+TURNS = 16
 # Cycles of what takes more than one: integer multiply, bit scans.
 SLOW = {"imul": 3, "mul": 3, "popcnt": 3, "bsf": 3, "bsr": 3, "tzcnt": 3, "lzcnt": 3, "madd": 3, "msub": 3}
 ZEROED = {"xor", "sub", "eor"}

@@ -35,7 +35,12 @@ QUICK_GRIDS = (Grid((0, 2, 9), ("16K", "256K"), ("random",), ("chain",)),)
 # What page orders, layouts and footprints do to caches; nothing is timed.
 CACHE_GRIDS = (
     Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS, ("random",), ("chain",)),
-    Grid(DEFAULT_ORDERS, DEFAULT_FOOTPRINTS[:3], ("heads",), ("flags",)),
+    Grid((9,), ("64K", "1M", "8M"), ("random",), ("chain",)),
+    # The same numbers of heads, farther and farther apart.
+    *(
+        Grid((order,), [str(heads * 64 << order) for heads in (64, 256, 1024)], ("heads",), ("flags",))
+        for order in (0, 2, 4, 6, 9)
+    ),
 )
 # A captured machine's folios; orders are its own.
 MACHINE_GRIDS = (Grid((0,), ("256K", "2M", "96M"), ("random",), ("chain", "lookup")),)

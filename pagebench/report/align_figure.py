@@ -64,7 +64,7 @@ def _beside(axes: Axes, y: float, left: str, right: str, colour: str) -> None:
 def figure(proven: Proven) -> Figure:
     """Draw models against orders, a panel for each base page and its struct pages."""
     tables = tables_of(proven.proofs)
-    with plots._look():
+    with plots.look():
         height = 0.9 + 2.15 * len(tables)
         fig = Figure(figsize=(plots.WIDTH_INCHES, height))
         fig.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 0.35 / height), h_pad=0.08)

@@ -39,9 +39,10 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
 
 
 def _run_figures(summary: Any, directory: Path, stem: str) -> list[Path]:
-    from pagebench.report import plots
+    from pagebench.report import cache_figures, plots
 
-    return plots.save(plots.figures(summary), directory, stem)
+    figures = plots.figures(summary) | cache_figures.explained_figures(summary.explanation, summary)
+    return plots.save(figures, directory, stem)
 
 
 def _align_figure(proven: Any, directory: Path, stem: str) -> list[Path]:
@@ -50,8 +51,15 @@ def _align_figure(proven: Any, directory: Path, stem: str) -> list[Path]:
     return align_figure.save(proven, directory, stem)
 
 
+def _cache_figures(behaviour: Any, directory: Path, stem: str) -> list[Path]:
+    from pagebench.report import cache_figures
+
+    return cache_figures.save(behaviour, directory, stem)
+
+
 # Files that are written to a directory, each name beginning with the stem; all raise OSError.
 FIGURES: Mapping[str, Callable[[Any, Path, str], list[Path]]] = {
     "run": _run_figures,
     "align": _align_figure,
+    "cache": _cache_figures,
 }

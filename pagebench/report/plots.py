@@ -50,7 +50,7 @@ _GREY, _SHADE = "#666666", "#dddddd"
 
 
 @contextlib.contextmanager
-def _look() -> Iterator[None]:
+def look() -> Iterator[None]:
     """Matplotlib as shipped, plus ours: a user's matplotlibrc does not change a report."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -115,16 +115,19 @@ def _panels(count: int, columns: int, xlabel: str, shared: bool) -> tuple[Figure
     return fig, panels
 
 
-def _finish(fig: Figure, summary: Summary, title: str, note: str, handles: Sequence[Any]) -> None:
-    """Add title and note above, legend and footer below; the figure grows by the latter."""
+def finish(fig: Figure, summary: Any, title: str, note: str, handles: Sequence[Any]) -> None:
+    """Add title and note above, legend and footer below; the figure grows by the latter.
+
+    The footer says where and by what: ``summary`` is a Summary, or whatever else has a machine and a tool.
+    """
     machine, tool = summary.machine, summary.tool
     host = f"VM ({machine.hypervisor})" if machine.hypervisor else "no hypervisor seen"
     cpu, release = machine.cpu_model, machine.kernel_release
     by = f"{tool.name} {tool.version} ({tool.commit or 'commit unknown'})"
     footer = textwrap.fill("  ·  ".join((cpu, host, f"Linux {release}", by)), 150)
     footer_inches = 0.13 * (footer.count("\n") + 1) + 0.08
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = min(len(handles), max(1, int((WIDTH_INCHES - 0.2) / (0.078 * longest + 0.6))))
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = max(1, min(len(handles), int((WIDTH_INCHES - 0.2) / (0.078 * longest + 0.6))))
     below = footer_inches + 0.2 * math.ceil(len(handles) / columns) + 0.15
     height = fig.get_figheight() + below
     fig.set_figheight(height)
@@ -133,7 +136,8 @@ def _finish(fig: Figure, summary: Summary, title: str, note: str, handles: Seque
     fig.suptitle(f"{title}\n", fontsize=12)  # the empty line is the note's
     fig.text(0.5, 1 - 0.34 / height, note, ha="center", va="top", fontsize=8.5, color=_GREY)
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, footer_inches / height)}
-    fig.legend(handles=handles, ncols=columns, **place).set_in_layout(False)
+    if handles:
+        fig.legend(handles=handles, ncols=columns, **place).set_in_layout(False)
     fig.text(0.01, 0.06 / height, footer, va="bottom", fontsize=7, color=_GREY)
 
 
@@ -198,7 +202,7 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
     harness = _select(summary.harness, probe=probe, pattern=pattern)
     styles, identities = _styles(summary, cells), dict.fromkeys(_distinct(harness, "contender"), _HARNESS)
     columns = len(orders) if len(orders) <= 4 else math.ceil(len(orders) / 2)
-    with _look():
+    with look():
         fig, panels = _panels(len(orders), columns, "footprint", shared=True)
         octaves = np.log2(footprints)
         margin = max(0.09 * (octaves[-1] - octaves[0]), 0.7)
@@ -223,7 +227,7 @@ def latency(summary: Summary, probe: str, pattern: str) -> Figure:
         handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
         handles += [Line2D([], [], label=f"{name} (the harness)", **_HARNESS) for name in identities]
         note = "median; band: its 95 % interval; contenders set side by side at each footprint"
-        _finish(fig, summary, f"Time per lookup in ns: probe {probe}, pattern {pattern}", note, handles)
+        finish(fig, summary, f"Time per lookup in ns: probe {probe}, pattern {pattern}", note, handles)
     return fig
 
 
@@ -242,7 +246,7 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
     orders, footprints = (sorted(_distinct(cells, key)) for key in ("order", "footprint_bytes"))
     styles = _styles(summary, cells, linestyle="")
     dodge = _dodge(styles, 0.8)
-    with _look():
+    with look():
         fig, panels = _panels(len(footprints), min(len(footprints), 2), "order, folio size", shared=False)
         for footprint, axes in zip(footprints, panels, strict=True):
             here = _select(cells, footprint_bytes=footprint)
@@ -270,7 +274,7 @@ def differences(summary: Summary, probe: str, pattern: str) -> Figure:
         handles.append(Patch(color=_SHADE, label="smallest resolvable difference"))
         title = f"Difference to {summary.plan.reference} in ns per lookup"
         note = f"probe {probe}, pattern {pattern}; above 0 is slower; bars: 95 % interval; a scale per panel"
-        _finish(fig, summary, title, note, handles)
+        finish(fig, summary, title, note, handles)
     return fig
 
 
@@ -297,7 +301,7 @@ def save(figures: Mapping[str, Figure], directory: Path, stem: str) -> list[Path
     cpus = min(len(figures), len(os.sched_getaffinity(0)))
     # Figures hold functions and cannot be sent: a child has them from its parent.
     children = ProcessPoolExecutor(cpus, get_context("fork"), _begin, (figures,))
-    with _look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial, children:
+    with look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial, children:
         written = children.map(_write, figures, [Path(partial, name) for name in stems.values()])
         try:
             paths = [path for of_figure in list(written) for path in of_figure]
