@@ -65,6 +65,8 @@ def heat_map(
     ]
     if behaviour.simulated.geometry.tlbs is not None:
         measures.append(("page walks", lambda counts: counts.tlb_misses[1]))
+    # The first panel, and all that have something to show.
+    measures[1:] = [one for one in measures[1:] if any(one[1](counts) >= 0.0005 for counts in cells.values())]
     with plots.look():
         height = 0.75 + 0.33 * len(labels)
         fig = Figure(figsize=(plots.WIDTH_INCHES, height + 0.6))
