@@ -10,6 +10,7 @@
  *	PB_ATOMIC_ADD()		the kernel's atomic_add(), inline
  *	PB_STREAM()		a store past the caches, if there is one; they
  *	PB_STREAM_END()		are seen by other CPUs after this
+ *	PB_X86_VECTORS		defined where there is SSE2, and may be AVX
  *
  * The other half stands in pagebench/architecture.py.
  */

@@ -9,20 +9,23 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __SSE2__
+
+#include "arch.h"
+#include "cachesim.h"
+
+#ifdef PB_X86_VECTORS
 #include <emmintrin.h>
 #endif
-
-#include "cachesim.h"
 
 /* What is fetched ahead stays in its 4-KiB frame, as hardware does. */
 #define FRAME_LINES (4096u >> PB_LINE_SHIFT)
 
 /* A stride is believed when it comes the second time in a row. */
-#define STEADY 1
+#define STEADY	  1
 
-#define SITES  256
+#define SITES	  256
 
+#define HOST_LINE 64
 /* What the host can map by one entry. */
 #define HUGE (2u << 20)
 
@@ -121,8 +124,7 @@ static int level_init(struct pb_level *level, const struct pb_cache *cache,
 		      bool predicts_ways)
 {
 	size_t bytes = (size_t)cache->sets * PB_CACHE_WAYS * sizeof(uint32_t);
-	size_t alignment = bytes < HUGE ? PB_CACHE_WAYS * sizeof(uint32_t)
-					: HUGE;
+	bool is_huge = bytes >= HUGE;
 	void *tags;
 	int err;
 
@@ -135,7 +137,8 @@ static int level_init(struct pb_level *level, const struct pb_cache *cache,
 		level->shift = (uint32_t)__builtin_ctz(cache->sets);
 	else
 		level->reciprocal = UINT64_MAX / cache->sets + 1;
-	err = pb_reserve(bytes, alignment, PB_BACKING_2M, &tags);
+	err = pb_reserve(bytes, is_huge ? HUGE : HOST_LINE,
+			 is_huge ? PB_BACKING_2M : PB_BACKING_4K, &tags);
 	if (err)
 		return err;
 	memset(tags, 0xff, bytes);
@@ -285,12 +288,12 @@ static struct slot slot_of(struct pb_level *level, uint64_t line)
 	return slot;
 }
 
-/* A bit for each way that has the tag; SSE2 is in every x86-64. */
+/* A bit for each way that has the tag. */
 static uint32_t ways_of(const struct slot *slot, uint32_t tag)
 {
 	uint32_t found = 0;
 
-#ifdef __SSE2__
+#ifdef PB_X86_VECTORS
 	const __m128i *tags = (const __m128i *)slot->tags;
 	const __m128i wanted = _mm_set1_epi32((int)tag);
 
@@ -325,7 +328,7 @@ static uint8_t *hashes_of(const struct slot *slot)
  */
 static void move_tags(uint32_t *tags, uint32_t way, uint32_t tag)
 {
-#ifdef __SSE2__
+#ifdef PB_X86_VECTORS
 	const __m128i end = _mm_set1_epi32((int)way + 1);
 	__m128i lane = _mm_setr_epi32(0, 1, 2, 3);
 	__m128i before = _mm_cvtsi32_si128((int)tag);
@@ -348,7 +351,7 @@ static void move_tags(uint32_t *tags, uint32_t way, uint32_t tag)
 
 static void move_hashes(uint8_t *hashes, uint32_t way, uint8_t hash)
 {
-#ifdef __SSE2__
+#ifdef PB_X86_VECTORS
 	const __m128i lane = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
 					   12, 13, 14, 15);
 	__m128i moves = _mm_cmplt_epi8(lane, _mm_set1_epi8((char)(way + 1)));

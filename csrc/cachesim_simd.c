@@ -4,9 +4,10 @@
  * found, or before the last, move down a lane.  A hit takes the same path as a
  * miss, without a branch.
  */
+#include "arch.h"
 #include "cachesim.h"
 
-#ifdef __x86_64__
+#ifdef PB_X86_VECTORS
 
 #include <immintrin.h>
 

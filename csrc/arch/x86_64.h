@@ -75,3 +75,6 @@ static inline void pb_flush(const char *begin, const char *end)
 /* Fully ordered, as every locked instruction is. */
 #define PB_ATOMIC_ADD(p, n) \
 	__asm__ volatile("lock addl %1, %0" : "+m"(*(p)) : "i"(n) : "cc")
+
+/* SSE2 is in every one; what there is of AVX is asked at run time. */
+#define PB_X86_VECTORS
