@@ -202,7 +202,7 @@ int pb_cachesim_create(const struct pb_cachesim_geometry *geometry,
 		return -ENOMEM;
 	sim->levels = geometry->levels;
 	sim->inclusive = geometry->inclusive;
-	sim->batched = !geometry->inclusive && !geometry->way_predictor;
+	sim->batched = !geometry->inclusive;
 	sim->simd = simd == PB_SIMD_BEST ? pb_simd_best() : simd;
 	sim->count = sim->simd ? pb_count_simd() : pb_count_plain;
 	sim->lines = PB_LINE_MASK + 1;
@@ -258,22 +258,7 @@ bool pb_count_plain(const uint64_t *accesses, size_t n, uint64_t lines,
 	return !(below_zero >> 63);
 }
 
-static void run_batch(struct pb_cachesim *sim, const uint64_t *accesses,
-		      size_t n, struct pb_cache_counts *counts)
-{
-	for (uint32_t i = 0; i < sim->levels && n; i++) {
-		struct pb_level *level = &sim->level[i];
-
-		n = level->run(level, accesses, n, sim->missed[i % 2]);
-		accesses = sim->missed[i % 2];
-		sim->count(accesses, n, sim->lines, counts->misses[i]);
-	}
-}
-
-/*
- * An access at a time, for whatever lets one level depend on another, or wants
- * to know what became of each.
- */
+/* Where a line is, or would be, in one level. */
 struct slot {
 	struct pb_level *level;
 	struct pb_place place;
@@ -375,6 +360,76 @@ static void move_to_front(const struct slot *slot, uint32_t way, uint8_t hash)
 		move_hashes(hashes_of(slot), way, hash);
 }
 
+/* LRU with a way predictor: what level->run() is to those without. */
+static size_t run_predicted(struct pb_level *level, const uint64_t *accesses,
+			    size_t n, uint64_t *missed, uint8_t *outcome,
+			    uint64_t *aliases)
+{
+	size_t misses = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct slot slot = slot_of(level, line_of(accesses[i]));
+		uint8_t hash = hash_of(accesses[i]);
+		int way = way_of(&slot);
+
+		if (way < 0) {
+			missed[misses++] = accesses[i];
+			way = (int)level->ways - 1;
+		} else if (hashes_of(&slot)[way] != hash) {
+			aliases[class_of(accesses[i])]++;
+			if (outcome)
+				outcome[i] = PB_OUTCOME_ALIAS;
+		}
+		move_to_front(&slot, (uint32_t)way, hash);
+	}
+	return misses;
+}
+
+/*
+ * For outcomes, accesses get their places in the batch, where nobody but a
+ * prefetcher looks: what a level missed is known by them.
+ */
+#define NUMBER_MASK (0xffULL << PB_SITE_SHIFT | 0xfULL << 60)
+
+static const uint64_t *number(struct pb_cachesim *sim, const uint64_t *accesses,
+			      size_t n)
+{
+	_Static_assert(PB_BATCH <= 1 << 12, "a place takes more bits");
+	for (size_t i = 0; i < n; i++)
+		sim->numbered[i] = (accesses[i] & ~NUMBER_MASK) |
+				   (i & 0xff) << PB_SITE_SHIFT | i >> 8 << 60;
+	return sim->numbered;
+}
+
+static size_t number_of(uint64_t access)
+{
+	return (access >> PB_SITE_SHIFT & 0xff) | access >> 60 << 8;
+}
+
+static void run_batch(struct pb_cachesim *sim, const uint64_t *accesses,
+		      size_t n, uint8_t *outcome,
+		      struct pb_cache_counts *counts)
+{
+	if (outcome) {
+		accesses = number(sim, accesses, n);
+		memset(outcome, 0, n);
+	}
+	for (uint32_t i = 0; i < sim->levels && n; i++) {
+		struct pb_level *level = &sim->level[i];
+		uint64_t *missed = sim->missed[i % 2];
+
+		if (level->hashes)
+			n = run_predicted(level, accesses, n, missed, outcome,
+					  counts->aliases);
+		else
+			n = level->run(level, accesses, n, missed);
+		accesses = missed;
+		sim->count(missed, n, sim->lines, counts->misses[i]);
+		for (size_t j = 0; outcome && j < n; j++)
+			outcome[number_of(missed[j])] = (uint8_t)(i + 1);
+	}
+}
+
 static void point_away(const struct slot *slot, uint32_t way)
 {
 	uint16_t *tree = &slot->level->trees[slot->place.set];
@@ -459,9 +514,10 @@ static void drop(struct pb_level *level, uint64_t line)
 }
 
 /*
- * Looks for a line from level @from on, and fills those that it is not in, the
- * last first: what an inclusive one turns out makes room in the others.
- * Returns the level that had it, or their number.
+ * An access at a time, for whatever lets one level depend on another.  Looks
+ * for a line from level @from on, and fills those that it is not in, the last
+ * first: what an inclusive one turns out makes room in the others.  Returns the
+ * level that had it, or their number.
  */
 static uint32_t load(struct pb_cachesim *sim, uint64_t access, uint32_t from,
 		     bool *alias)
@@ -589,8 +645,8 @@ int pb_cachesim_run(struct pb_cachesim *sim, const uint64_t *accesses, size_t n,
 			return -ERANGE;
 		for (uint32_t i = 0; i < PB_ACCESS_CLASSES; i++)
 			ret->accesses[i] += classes[i];
-		if (sim->batched && !outcome)
-			run_batch(sim, accesses, part, ret);
+		if (sim->batched)
+			run_batch(sim, accesses, part, outcome, ret);
 		else
 			run_each(sim, accesses, part, outcome, ret);
 		accesses += part;

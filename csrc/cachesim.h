@@ -107,6 +107,7 @@ struct pb_cachesim {
 	uint32_t unified[PB_TLB_LEVELS];
 	uint32_t translates;
 	uint64_t missed[2][PB_BATCH];
+	uint64_t numbered[PB_BATCH];
 };
 
 /* The way that holds a line: tag and set of [0, sets). */

@@ -332,8 +332,9 @@ uint32_t pb_cachesim_simd(const struct pb_cachesim *sim);
 /*
  * An access: bits 0-37 the physical line, 40-47 the way predictor's hash of
  * the linear address, 48-55 the site, for the stride prefetcher, 56-58 its
- * class.  outcome, unless NULL: for each the level that had it, from 0, or their
- * number for memory; and PB_OUTCOME_ALIAS.  Adds to ret.
+ * class; the others mean nothing.  outcome, unless NULL: for each the level that
+ * had it, from 0, or their number for memory; and PB_OUTCOME_ALIAS.  Adds to
+ * ret.
  */
 int pb_cachesim_run(struct pb_cachesim *sim, const uint64_t *accesses, size_t n,
 		    uint8_t *outcome, struct pb_cache_counts *ret);

@@ -38,7 +38,10 @@ class Access:
 
 
 def words(accesses: list[Access]) -> Words:
-    return np.array([access.word() for access in accesses], np.uint64)
+    """With garbage in the bits that mean nothing."""
+    garbage = np.random.default_rng(0).integers(0, 1 << 64, len(accesses), np.uint64)
+    meaningless = np.uint64(3 << 38 | 0x1F << 59)
+    return np.array([access.word() for access in accesses], np.uint64) | garbage & meaningless
 
 
 class Lru:

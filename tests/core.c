@@ -1128,7 +1128,7 @@ static void run_sim(const struct pb_cachesim_geometry *geometry, uint32_t simd,
 	pb_cachesim_destroy(sim);
 }
 
-/* An access at a time, in batches, by every set of instructions: the same. */
+/* With outcomes or without, by every set of instructions: the same. */
 static void test_cachesim_lru(void)
 {
 	static const uint32_t sets[] = { 1, 3, 64, 100, 4096 };

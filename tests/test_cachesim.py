@@ -45,7 +45,7 @@ def levels(*args: Sequence[str]) -> st.SearchStrategy[tuple[Cache, ...]]:
     return st.lists(caches(*args), min_size=1, max_size=3).map(tuple)
 
 
-LRU = st.builds(CacheGeometry, levels(["lru"]))
+LRU = st.builds(CacheGeometry, levels(["lru"]), way_predictor=st.booleans())
 ANY = st.builds(
     CacheGeometry,
     levels(["lru", "plru", "random"], ["none", "next-line", "stride"]),
@@ -80,12 +80,13 @@ def check_counts(sim: CacheSim, model: CachesModel) -> None:
 
 
 @pytest.mark.parametrize("simd", [False, True], ids=["plain C", "SIMD"])
-@given(geometry=LRU, stream=streams())
-def test_lru_is_the_models(simd: bool, geometry: CacheGeometry, stream: list[Access]) -> None:
+@given(geometry=LRU, stream=streams(longest=2500), outcomes=st.booleans())
+def test_lru_is_the_models(simd: bool, geometry: CacheGeometry, stream: list[Access], outcomes: bool) -> None:
     model = CachesModel(geometry)
-    model.run(stream)
+    expected = model.run(stream)
     with CacheSim(geometry, simd) as sim:
-        sim.run(words(stream))
+        got = sim.run(words(stream), outcomes)
+        assert (None if got is None else got.tolist()) == (expected if outcomes else None)
         check_counts(sim, model)
 
 
