@@ -25,11 +25,6 @@ enum {
 /* So few that what a level missed stays in the host's L1. */
 #define PB_BATCH 1024
 
-/* So many sets, of a line each, stay in the host's L1 by themselves. */
-#define PB_RESIDENT_SETS 256
-/* Others are fetched so many accesses before they are needed. */
-#define PB_LOOK_AHEAD 16
-
 /* A tag that no line has. */
 #define PB_NO_TAG UINT32_MAX
 

@@ -15,6 +15,11 @@
 #define AVX512	      __attribute__((target("avx512f,avx512bw,bmi,bmi2")))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+/* So many sets, of a line each, stay in the host's L1 by themselves. */
+#define RESIDENT_SETS 256
+/* Others are fetched so many accesses before they are needed. */
+#define LOOK_AHEAD 16
+
 /* Sets one bit for every lane that moves down or is the front. */
 static ALWAYS_INLINE uint32_t moving(uint32_t found, uint32_t last)
 {
@@ -139,27 +144,27 @@ static ALWAYS_INLINE void look_ahead(const struct pb_level *level,
 				 last);                                       \
 	} while (0)
 
-#define RUN(name, TARGET, touch, shifts)                                       \
-	static TARGET size_t name(struct pb_level *level,                      \
-				  const uint64_t *accesses, size_t n,          \
-				  uint64_t *missed)                            \
-	{                                                                      \
-		const struct pb_level here = *level;                           \
-		const uint32_t last = here.ways - 1;                           \
-		size_t misses = 0, i = 0;                                      \
-                                                                               \
-		if (n > PB_LOOK_AHEAD && here.sets > PB_RESIDENT_SETS) {       \
-			for (size_t j = 0; j < PB_LOOK_AHEAD; j++)             \
-				look_ahead(&here, accesses[j], shifts);        \
-			for (; i < n - PB_LOOK_AHEAD; i++) {                   \
-				look_ahead(&here, accesses[i + PB_LOOK_AHEAD], \
-					   shifts);                            \
-				STEP(touch, shifts);                           \
-			}                                                      \
-		}                                                              \
-		for (; i < n; i++)                                             \
-			STEP(touch, shifts);                                   \
-		return misses;                                                 \
+#define RUN(name, TARGET, touch, shifts)                                    \
+	static TARGET size_t name(struct pb_level *level,                   \
+				  const uint64_t *accesses, size_t n,       \
+				  uint64_t *missed)                         \
+	{                                                                   \
+		const struct pb_level here = *level;                        \
+		const uint32_t last = here.ways - 1;                        \
+		size_t misses = 0, i = 0;                                   \
+                                                                            \
+		if (n > LOOK_AHEAD && here.sets > RESIDENT_SETS) {          \
+			for (size_t j = 0; j < LOOK_AHEAD; j++)             \
+				look_ahead(&here, accesses[j], shifts);     \
+			for (; i < n - LOOK_AHEAD; i++) {                   \
+				look_ahead(&here, accesses[i + LOOK_AHEAD], \
+					   shifts);                         \
+				STEP(touch, shifts);                        \
+			}                                                   \
+		}                                                           \
+		for (; i < n; i++)                                          \
+			STEP(touch, shifts);                                \
+		return misses;                                              \
 	}
 
 RUN(run_8_shifts, AVX2, touch_8, true)

@@ -228,9 +228,9 @@ class CacheSim(Closing):
     def run(self, accesses: Words, outcomes: bool = False) -> npt.NDArray[np.uint8] | None:
         """Have the caches see ``accesses`` (uint64: see ``pb_cachesim_run()``), and count.
 
-        With ``outcomes`` returns a byte an access: the index of the level that had it, or the number of levels
-        for memory; OUTCOME_ALIAS is added for an alias.  Raises OSError (ERANGE) for a
-        line whose tag in so small a cache takes more than 32 bits.
+        With ``outcomes`` returns a byte an access: the index of the level that had it, or the number of
+        levels for memory; OUTCOME_ALIAS is added for an alias.  Raises OSError (ERANGE) for a line whose tag
+        in so small a cache takes more than 32 bits.
         """
         outcome = np.empty(len(accesses), np.uint8) if outcomes else None
         check(
