@@ -26,7 +26,6 @@ from pagebench.plan.options import (
 )
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
 from pagebench.report.formats import FORMATS
-from pagebench.results.simulated import Policy, Prefetch
 from pagebench.units import format_size
 
 EPILOG = """\
@@ -388,8 +387,8 @@ def parser() -> Parser:
         metavar="NAME",
         help="a CPU's caches instead of this machine's, or a JSON file's; see `list`",
     )
-    cache.add_argument("--policy", choices=get_args(Policy), help="of replacement; default: lru")
-    cache.add_argument("--prefetch", choices=get_args(Prefetch), help="by each level; default: none")
+    cache.add_argument("--policy", choices=get_args(names.Policy), help="of replacement; default: lru")
+    cache.add_argument("--prefetch", choices=get_args(names.Prefetch), help="by each level; default: none")
     cache.add_argument(
         "--inclusive", action="store_true", help="what leaves the last level leaves the others too"
     )

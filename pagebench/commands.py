@@ -98,11 +98,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
     """What was said of a plan."""
-    from pagebench.plan.machine_folios import MachineFolios
+    from pagebench.plan import machine_folios
 
     asked = {name: value for name in ASKED if (value := getattr(args, name, None)) is not None}
     if "folios" in asked:
-        asked["folios"] = MachineFolios.of(asked["folios"])
+        asked["folios"] = machine_folios.of(asked["folios"])
     return asked
 
 

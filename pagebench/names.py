@@ -160,6 +160,12 @@ FOLIO_KINDS: Mapping[str, str] = {
     "other": "the kernel's own, in transit, on a CPU's free list: the kernel says nothing of it",
 }
 
+# Of simulated caches: what is replaced, what is fetched ahead; branch predictors, the simplest first.
+Policy = Literal["lru", "plru", "random"]
+Prefetch = Literal["none", "next-line", "stride"]
+Predictor = Literal["bimodal", "gshare", "tage"]
+PREDICTORS: tuple[Predictor, ...] = get_args(Predictor)
+
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.
 BUILT_IN_STRUCT_PAGES = (64, 56, 96)
 # And that they can be compiled for: page.h lays out 56 bytes; no kernel's comes near 256.

@@ -22,6 +22,7 @@ COMMANDS = {
     "info": ("info",),
     "selftest": ("selftest", "--of", "selftest.jsonl"),
     "capture": ("capture", "--summary"),
+    "cache": ("cache", "--orders", "0", "--footprints", "16K", "--patterns", "random", "--geometry", "zen5"),
 }
 
 
@@ -43,7 +44,7 @@ def test_every_subject_is_a_command_and_has_text_and_json() -> None:
 def test_a_format_is_one_row(
     subject: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plots = ("--no-plots",) if subject == "align" else ()
+    plots = ("--no-plots",) if subject in ("align", "cache") else ()
     assert cli.main((*COMMANDS[subject], "--format", "types", *plots)) == 2
     assert "invalid choice: 'types'" in capsys.readouterr().err
     rows = {**formats.FORMATS[subject], "types": lambda content: f"a {type(content).__name__}"}
@@ -59,7 +60,7 @@ def test_a_format_is_one_row(
 @pytest.mark.parametrize("subject", COMMANDS)
 @pytest.mark.usefixtures("good")
 def test_json_is_json(subject: str, capsys: pytest.CaptureFixture[str]) -> None:
-    plots = ("--no-plots",) if subject == "align" else ()
+    plots = ("--no-plots",) if subject in ("align", "cache") else ()
     assert cli.main((*COMMANDS[subject], "--format", "json", *plots)) == 0
     assert isinstance(json.loads(capsys.readouterr().out), dict)
 

@@ -26,7 +26,8 @@ places = st.tuples(
 )
 
 
-NAMES = sorted(PATTERNS)
+# Those over folios that can be made up; test_machine_folios.py has the others.
+NAMES = sorted(name for name, row in PATTERNS.items() if row.folios != "captured")
 
 
 def case_of(place: tuple[int, int, int], name: str) -> tuple[Pattern, FolioMap, int]:

@@ -28,9 +28,9 @@ from pagebench.measure.windows import Windows
 from pagebench.memmap import patterns
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.memmaps import MappedMemmap
-from pagebench.names import LINE_BYTES, PAGE_SIZE
+from pagebench.names import LINE_BYTES, PAGE_SIZE, PREDICTORS
 from pagebench.plan import groups, places
-from pagebench.results.simulated import PREDICTORS, Chain, Counts, Geometry, Simulated, SimulatedCell, Tlb
+from pagebench.results.simulated import Chain, Counts, Geometry, Simulated, SimulatedCell, Tlb
 from pagebench.variants import registry
 
 # Lookups that are counted; and before them, once the caches are as full as they get.

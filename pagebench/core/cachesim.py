@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from pagebench.core.closing import Closing
 from pagebench.core.extension import array, check, ffi, lib
+from pagebench.names import Policy, Prefetch
+from pagebench.names import Predictor as PredictorKind
 
-Policy = Literal["lru", "plru", "random"]
-Prefetch = Literal["none", "next-line", "stride"]
-PredictorKind = Literal["bimodal", "gshare", "tage"]
 Simd = Literal["none", "avx2", "avx512"]
 
 # enum pb_policy, enum pb_prefetch, enum pb_predictor_kind, enum pb_simd

@@ -71,8 +71,6 @@ class Pattern:
 
     def folio_map(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> FolioMap:
         """The folios under the pattern: of one order, or slabs of several."""
-        if self.row.folios == "captured":
-            raise PagebenchError(f"the pattern {self} is of a machine's folios: give a capture with --folios")
         if self.row.folios == "uniform":
             return FolioMap.uniform(order, footprint_bytes, struct_page_bytes)
         slabs = np.array(SLABS)
@@ -82,6 +80,8 @@ class Pattern:
 
     def memmap_bytes(self, order: int, footprint_bytes: int, struct_page_bytes: int) -> int:
         """Bytes of folio_map()'s memmap, without making it."""
+        if self.row.folios == "captured":
+            raise PagebenchError(f"the pattern {self} is of a machine's folios: give a capture with --folios")
         unit = order if self.row.folios == "uniform" else SLAB_PAGES.bit_length() - 1
         return uniform_bytes(unit, footprint_bytes, struct_page_bytes)
 

@@ -12,7 +12,6 @@ import msgspec
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.names import MAX_FOLIO_ORDER, Level
-from pagebench.plan.machine_folios import MachineFolios
 from pagebench.units import format_size
 from pagebench.variants import loaded
 
@@ -166,6 +165,17 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFolios:
+    """A capture that memmaps are made of: the file, and a digest of what it held when the plan was made."""
+
+    path: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return self.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,23 +13,13 @@ from pagebench.errors import PagebenchError
 from pagebench.host import captures
 from pagebench.memmap.captured import captured_folios
 from pagebench.memmap.folios import FolioMap
+from pagebench.plan.groups import MachineFolios
 
 
-@dataclass(frozen=True, slots=True)
-class MachineFolios:
-    """A capture that memmaps are made of: the file, and a digest of what it held when the plan was made."""
-
-    path: str
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> MachineFolios:
-        """Of a file as it is now.  Raises PagebenchError for what is no capture."""
-        captures.read(path)
-        return cls(str(path.absolute()), _digest(path))
-
-    def __str__(self) -> str:
-        return self.path
+def of(path: Path) -> MachineFolios:
+    """Of a capture as it is now.  Raises PagebenchError for what is none."""
+    captures.read(path)
+    return MachineFolios(str(path.absolute()), _digest(path))
 
 
 def _digest(path: Path) -> str:

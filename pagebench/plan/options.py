@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from pagebench import names
 from pagebench.errors import PagebenchError
-from pagebench.plan.groups import Levels, Target
-from pagebench.plan.machine_folios import MachineFolios
+from pagebench.plan.groups import Levels, MachineFolios, Target
 from pagebench.plan.presets import (
     CACHE_GRIDS,
     DEFAULT_CONTENDERS,

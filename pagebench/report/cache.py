@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from pagebench.host.machine import Machine
-from pagebench.names import LINE_BYTES
+from pagebench.names import LINE_BYTES, PREDICTORS
 from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.report.explained import explained_tables, how_good
 from pagebench.report.tables import ordered, paragraph, short, size_text
 from pagebench.results.explanation import Explanation
 from pagebench.results.lines import Tool
-from pagebench.results.simulated import PREDICTORS, Counts, Simulated
+from pagebench.results.simulated import Counts, Simulated
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from pagebench.names import LINE_BYTES
+from pagebench.names import LINE_BYTES, PREDICTORS, Policy, Prefetch
 from pagebench.plan.groups import Natural, Plan, Positive
 from pagebench.units import format_size
 
-Policy = Literal["lru", "plru", "random"]
-Prefetch = Literal["none", "next-line", "stride"]
-Predictor = Literal["bimodal", "gshare", "tage"]
 PerLookup = Annotated[float, msgspec.Meta(ge=0)]
 Ways = Annotated[int, msgspec.Meta(ge=1, le=16)]
-# By kind of branch predictor, the simplest first.
-PREDICTORS: tuple[Predictor, ...] = ("bimodal", "gshare", "tage")
 
 
 class Cache(msgspec.Struct, frozen=True):
