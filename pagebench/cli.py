@@ -390,6 +390,11 @@ def parser() -> Parser:
     cache.add_argument("--policy", choices=get_args(names.Policy), help="of replacement; default: lru")
     cache.add_argument("--prefetch", choices=get_args(names.Prefetch), help="by each level; default: none")
     cache.add_argument(
+        "--huge-pages",
+        choices=get_args(names.HugePages),
+        help="whether a host maps 2M pages by one of its own, or split; default: as measured",
+    )
+    cache.add_argument(
         "--inclusive", action="store_true", help="what leaves the last level leaves the others too"
     )
     cache.add_argument(

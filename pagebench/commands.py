@@ -261,8 +261,7 @@ def cache(args: argparse.Namespace) -> None:
     from pagebench.measure import contenders
 
     asked = _asked(args)
-    changes = {name: getattr(args, name) for name in ("policy", "prefetch") if getattr(args, name)}
-    changes |= {"inclusive": True} if args.inclusive else {}
+    changes = {name: getattr(args, name) for name in GEOMETRY if getattr(args, name)}
     if args.beside is not None:
         given = [
             *words_of(asked),
@@ -281,6 +280,10 @@ def cache(args: argparse.Namespace) -> None:
         stem = "cache" if args.beside is None else args.beside.stem
         written = _save_plots("cache", behaviour, args.output, stem, "-o, or --no-plots")
         _say_plots(written, sys.stdout if args.format == "text" else sys.stderr)
+
+
+# Options of `cache` that are fields of a geometry.
+GEOMETRY = ("policy", "prefetch", "inclusive", "huge_pages")
 
 
 def info(args: argparse.Namespace) -> None:

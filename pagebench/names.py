@@ -164,6 +164,7 @@ FOLIO_KINDS: Mapping[str, str] = {
 Policy = Literal["lru", "plru", "random"]
 Prefetch = Literal["none", "next-line", "stride"]
 Predictor = Literal["bimodal", "gshare", "tage"]
+HugePages = Literal["whole", "split"]
 PREDICTORS: tuple[Predictor, ...] = get_args(Predictor)
 
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from pagebench import tool
+from pagebench import names, tool
 from pagebench.cache import geometry, simulation
 from pagebench.errors import PagebenchError
 from pagebench.host import machine
+from pagebench.measure import calibration
 from pagebench.measure.contenders import Outside
 from pagebench.measure.preparation import prepare
 from pagebench.measure.progress import progress_bar
@@ -89,8 +90,16 @@ def _differences(measured_on: machine.Machine) -> list[str]:
     return [f"measured on another machine ({measured_on.cpu_model}), whose caches are simulated"]
 
 
-def _here(described: machine.Machine, calibration: Calibration | None) -> Geometry:
-    return geometry.here(described, None if calibration is None else calibration.l3_measured_bytes)
+def _here(described: machine.Machine, calibrated: Calibration | None) -> Geometry:
+    """The geometry of a machine; how its 2M pages are mapped is measured, if it is this one."""
+    huge_pages: names.HugePages | None = None
+    if not _differences(described):
+        try:
+            huge_pages = "whole" if calibration.huge_pages_reach(described.cpu) else "split"
+        except OSError as error:
+            raise PagebenchError(f"cannot simulate: {error.strerror}") from error
+    measured = None if calibrated is None else calibrated.l3_measured_bytes
+    return geometry.here(described, measured, huge_pages)
 
 
 def _changed(found: Geometry, changes: Changes) -> Geometry:

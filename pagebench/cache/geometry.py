@@ -213,7 +213,9 @@ def check(geometry: Geometry) -> Geometry:
     return geometry
 
 
-def here(described: Machine, l3_measured_bytes: int | None, root: Path = ROOT) -> Geometry:
+def here(
+    described: Machine, l3_measured_bytes: int | None, huge_pages: names.HugePages | None, root: Path = ROOT
+) -> Geometry:
     """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
     known = _known(described)
     caches = _caches(described.cpu, root) or (known[1].caches if known else ())
@@ -223,6 +225,8 @@ def here(described: Machine, l3_measured_bytes: int | None, root: Path = ROOT) -
     if l3_measured_bytes is not None and len(caches) == 3:
         caches = (*caches[:2], of_size(l3_measured_bytes, caches[2].ways))
         source.append("L3 as measured")
+    if huge_pages is not None:
+        source.append(f"2M pages as measured: {huge_pages}")
     source.append(f"TLBs of {known[0]}" if known else "no TLB, as this CPU's is not known")
     return Geometry(
         name=described.cpu_model,
@@ -231,6 +235,7 @@ def here(described: Machine, l3_measured_bytes: int | None, root: Path = ROOT) -
         tlbs=known[1].tlbs if known else None,
         inclusive=bool(known and known[1].inclusive),
         way_predictor=bool(known and known[1].way_predictor),
+        huge_pages=huge_pages or "whole",
         adds_at_rename=bool(known and known[1].adds_at_rename),
     )
 

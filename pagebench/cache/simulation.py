@@ -242,7 +242,9 @@ class _CellSimulation:
         self._frames = memmap.map.frames if isinstance(memmap, MappedMemmap) else None
         # The same frames for contenders that share them.
         drawn = traces.Frames(np.random.default_rng([seed, zlib.crc32(repr(contender.layout).encode())]))
-        shift = names.BACKINGS[contender.backing].page_bytes.bit_length() - 1
+        shift = 12
+        if geometry.huge_pages == "whole":
+            shift = names.BACKINGS[contender.backing].page_bytes.bit_length() - 1
         self._memory = traces.Memory(loop.base, memmaps.bytes, shift, self._frames, drawn)
         self._memory.add_pattern(lookups.every)
         self._size = memmaps.bytes

@@ -10,11 +10,13 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pagebench import core
 from pagebench.host import resources
 from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.patterns import Pattern, draw
+from pagebench.names import PAGE_SIZE
 from pagebench.plan.groups import Levels
 from pagebench.results.lines import Calibration
 from pagebench.units import MIB
@@ -29,6 +31,9 @@ WARM_LOOKUPS = 200_000
 AT_MOST, FURTHEST = 64 * MIB, 512 * MIB
 # Memory takes longer than a cache by this factor at least; far outside, doubling adds less than this share.
 OUTSIDE, STILL_RISING = 1.4, 0.15
+
+# More small pages than a first-level TLB has entries, each with a line of L1; a miss takes longer than this.
+SPREAD, SAME = 256, 1.2
 
 
 def full_at(latencies: Sequence[tuple[int, float]], l2_bytes: int) -> int:
@@ -94,21 +99,57 @@ def _measure_l3(reported: Levels) -> Calibration:
     return Calibration(full_at(latencies, l2), tuple(latencies))
 
 
+def huge_pages_reach(cpu: int) -> bool:
+    """Whether the TLB of this CPU has one entry for a page of 2M.
+
+    In a virtual machine the host may map what are huge pages here by small ones, and an entry is as large as
+    the smaller of both.  Takes some milliseconds.  Raises OSError for memory.
+    """
+    allowed = os.sched_getaffinity(0)
+    core.pin(cpu)
+    try:
+        clock, rng = core.Clock(), np.random.default_rng(0)
+        variant, folio_map = registry.find(CHASE), FolioMap.uniform(0, SPREAD * PAGE_SIZE)
+        with core.Reservation(folio_map.bytes, 2 * MIB, "2m") as memory:
+            core.populate(variant, memory.base, folio_map.folios)
+            per_page = PAGE_SIZE // folio_map.struct_page_bytes
+            # As many lines of as many sets, in as few pages as they fit into, and each in a page of its own.
+            dense = np.arange(SPREAD)
+            spread = dense * per_page + dense % per_page
+            took = [
+                _chase_ns(clock, memory, folio_map, rng.choice(pfns, BATCHES * LOOKUPS), len(pfns) * 8)
+                for pfns in (dense, spread)
+            ]
+    finally:
+        os.sched_setaffinity(0, allowed)
+    return took[1] < SAME * took[0]
+
+
 def _latency_ns(clock: core.Clock, footprint: int, rng: np.random.Generator) -> float:
     """Of lookups of which each waits for the one before, all over a memmap."""
-    variant = registry.find(CHASE)
     with core.Reservation(footprint, 2 * MIB, "2m") as memory:
         folio_map = FolioMap.uniform(0, footprint)
+        core.populate(registry.find(CHASE), memory.base, folio_map.folios)
         # Written once, then looked up until the cache holds what it will.
-        core.populate(variant, memory.base, folio_map.folios)
         warm = min(WARM_LOOKUPS, 4 * footprint // folio_map.struct_page_bytes)
-        lookups = warm + BATCHES * LOOKUPS
-        offsets = folio_map.offsets_of(draw(Pattern("random"), folio_map, footprint, lookups, rng))
-        samples = np.zeros(BATCHES, core.SAMPLE_DTYPE)
-        samples["run"], samples["base"] = variant.probes["chain"].run, memory.base
-        samples["offsets"] = offsets.ctypes.data + 4 * LOOKUPS * np.arange(BATCHES, dtype=np.uint64)
-        samples["lookups"] = LOOKUPS
-        samples["warm_up"][0] = warm
-        samples["offsets"][1:] += np.uint64(4 * warm)
-        core.run_samples(clock, samples)
+        pfns = draw(Pattern("random"), folio_map, footprint, warm + BATCHES * LOOKUPS, rng)
+        return _chase_ns(clock, memory, folio_map, pfns, warm)
+
+
+def _chase_ns(
+    clock: core.Clock,
+    memory: core.Reservation,
+    folio_map: FolioMap,
+    pfns: npt.NDArray[np.int64],
+    warm: int,
+) -> float:
+    """The median batch of lookups of these pages, each of which waits for the one before."""
+    offsets = folio_map.offsets_of(pfns)
+    samples = np.zeros((len(pfns) - warm) // LOOKUPS, core.SAMPLE_DTYPE)
+    samples["run"], samples["base"] = registry.find(CHASE).probes["chain"].run, memory.base
+    samples["offsets"] = offsets.ctypes.data + 4 * LOOKUPS * np.arange(len(samples), dtype=np.uint64)
+    samples["lookups"] = LOOKUPS
+    samples["warm_up"][0] = warm
+    samples["offsets"][1:] += np.uint64(4 * warm)
+    core.run_samples(clock, samples)
     return float(np.median(samples["ticks"])) / clock.ticks_per_ns / LOOKUPS

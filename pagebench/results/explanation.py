@@ -129,6 +129,16 @@ class _Cell:
         )
 
     @property
+    def misses(self) -> list[float]:
+        """Of three levels."""
+        return [*self.counts.misses, 0.0, 0.0][:3]
+
+    @property
+    def walks(self) -> float:
+        """Of page tables."""
+        return self.counts.tlb_misses[-1]
+
+    @property
     def chase(self) -> bool:
         """Whether every lookup waits for the load of the one before, and for nothing but that."""
         counts, row = self.counts, self.row
@@ -219,9 +229,8 @@ class _Fit:
         chases = [cell for cell in measured if cell.chase]
         in_l1 = [cell for cell in chases if cell.counts.misses[0] < FORESEEN]
         self._fit_loads(in_l1)
-        self._fit_levels([cell for cell in chases if cell not in in_l1])
+        self._fit_levels([cell for cell in chases if cell not in in_l1], measured)
         self._fit_mispredictions(measured)
-        self._fit_walks(measured)
 
     def _fit_loads(self, in_l1: Sequence[_Cell]) -> None:
         """A hit of L1, as the form that takes least of it does; what others take more is their form's."""
@@ -234,24 +243,23 @@ class _Fit:
             self.forms[cell.row.variant] = cell.cycles - cell.counts.chain.cycles - self._of("load")
             self.used.add(cell.name)
 
-    def _fit_levels(self, chases: Sequence[_Cell]) -> None:
-        """What a miss takes more at each level: least squares of relative errors, none below 0."""
-        levels = ("l2", "l3", "memory")
-        if not chases:
-            for level in levels:
-                self._set(level, None, [])
-            return
-        misses = np.array([[*cell.counts.misses, *[0.0] * (3 - len(cell.counts.misses))] for cell in chases])
-        seen = misses.max(axis=0) > FORESEEN
-        took = np.array(
-            [cell.cycles - self._code(cell) - self.forms.get(cell.row.variant, 0.0) for cell in chases]
-        )
-        weights = 1 / np.array([cell.cycles for cell in chases])
-        steps = _nonnegative(misses[:, seen] * weights[:, None], took * weights)
-        of_level = dict(zip(np.flatnonzero(seen).tolist(), steps, strict=True))
-        for i, level in enumerate(levels):
-            mine = [cell for cell, share in zip(chases, misses[:, i], strict=True) if share > FORESEEN]
-            self._set(level, of_level.get(i), mine if i in of_level else [])
+    def _fit_levels(self, chases: Sequence[_Cell], measured: Sequence[_Cell]) -> None:
+        """What a miss takes more at each level, and a page walk: least squares of relative errors.
+
+        Walks and misses go together but in HVO's cells: the one with most walks for its misses tells both apart.
+        """
+        steps = ("l2", "l3", "memory", "walk")
+        walked = [cell for cell in measured if cell.walks >= 0.1 and cell.row.probe == "chain"]
+        most = sorted(walked, key=lambda cell: cell.counts.misses[-1] / cell.walks)[:1]
+        cells = [*chases, *(cell for cell in most if chases and cell not in chases)]
+        counts = np.array([[*cell.misses, cell.walks] for cell in cells]).reshape(-1, len(steps))
+        seen = counts.max(axis=0, initial=0.0) > FORESEEN
+        took = np.array([cell.cycles - self._terms(cell).total for cell in cells])
+        weights = 1 / np.array([cell.cycles for cell in cells])
+        fitted = iter(_nonnegative(counts[:, seen] * weights[:, None], took * weights) if seen.any() else [])
+        for i, step in enumerate(steps):
+            mine = [cell for cell, count in zip(cells, counts[:, i], strict=True) if count > FORESEEN]
+            self._set(step, next(fitted) if seen[i] else None, mine)
 
     def _fit_one(
         self, name: str, measured: Sequence[_Cell], count: Callable[[_Cell], float], least: float
@@ -274,19 +282,11 @@ class _Fit:
             0.1,
         )
 
-    def _fit_walks(self, measured: Sequence[_Cell]) -> None:
-        # The fewer misses of caches, the less of the time is theirs.
-        walked = [cell for cell in measured if cell.counts.tlb_misses and cell.counts.tlb_misses[1] >= 0.1]
-        fewest = sorted(walked, key=lambda cell: cell.counts.misses[0])[:1]
-        self._fit_one("walk", fewest, lambda cell: cell.counts.tlb_misses[1], 0.1)
-
     def _code(self, cell: _Cell) -> float:
         return cell.counts.chain.cycles + cell.loads * self._of("load")
 
     def _terms(self, cell: _Cell) -> Terms:
-        counts = cell.counts
-        misses = [*counts.misses, 0.0, 0.0][:3]
-        tlb_misses = [*counts.tlb_misses, 0.0, 0.0][:2]
+        counts, misses = cell.counts, cell.misses
         return Terms(
             code=self._code(cell),
             form=self.forms.get(cell.row.variant, 0.0),
@@ -294,8 +294,8 @@ class _Fit:
             l3=misses[1] * self._of("l3"),
             memory=misses[2] * self._of("memory"),
             aliases=counts.aliases * self._of("l2"),
-            tlb=tlb_misses[0] * self._of("tlb"),
-            walks=tlb_misses[1] * self._of("walk"),
+            tlb=counts.tlb_misses[0] * self._of("tlb"),
+            walks=cell.walks * self._of("walk"),
             mispredictions=counts.mispredictions["bimodal"] * self._of("misprediction"),
         )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from pagebench.names import LINE_BYTES, PREDICTORS, Policy, Prefetch
+from pagebench.names import LINE_BYTES, PREDICTORS, HugePages, Policy, Prefetch
 from pagebench.plan.groups import Natural, Plan, Positive
 from pagebench.units import format_size
 
@@ -62,6 +62,8 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     ``source`` says where the numbers are from.  ``tlbs`` is None where they are not known; none are simulated
     then.  ``inclusive``: what leaves the last level leaves the others too.  ``way_predictor``: a line of L1
     that is reached by another linear address than the last time is fetched from L2 again (AMD Zen).
+    ``adds_at_rename``: adding an immediate takes no cycle (Intel since Golden Cove).  ``huge_pages`` are
+    "split" where the host of a virtual machine maps them by pages of 4K, wherever those are.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: Prefetch = "none"
     way_predictor: bool = False
     adds_at_rename: bool = False
+    huge_pages: HugePages = "whole"
 
     def __str__(self) -> str:
         """One line: ``48K/12, 2M/16, 5M/16 (size/ways), lru; TLB 96/6+32/4, 2048/16``."""
@@ -82,6 +85,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
             *(["inclusive"] if self.inclusive else []),
             *([f"prefetch {self.prefetch}"] if self.prefetch != "none" else []),
             *(["way predictor"] if self.way_predictor else []),
+            *(["2M pages split by the host"] if self.huge_pages == "split" else []),
         ]
         return "; ".join([f"{caches} (size/ways), {self.policy}", tlbs, *more])
 
