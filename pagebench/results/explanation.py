@@ -246,7 +246,7 @@ class _Fit:
     def _fit_levels(self, chases: Sequence[_Cell], measured: Sequence[_Cell]) -> None:
         """What a miss takes more at each level, and a page walk: least squares of relative errors.
 
-        Walks and misses go together but in HVO's cells: the one with most walks for its misses tells both apart.
+        Walks and misses go together but in HVO's cells: one with many walks for its misses tells them apart.
         """
         steps = ("l2", "l3", "memory", "walk")
         walked = [cell for cell in measured if cell.walks >= 0.1 and cell.row.probe == "chain"]
