@@ -168,14 +168,15 @@ class _X86:
         implied = self.implied(op)
         if implied:
             return implied[0]
-        if op.name in {"cmp", "test", "bt"} or op.args[0] != op.memory:
+        only_reads = {"cmp", "test", "bt", "mul", "imul", "div", "idiv"}
+        if op.name in only_reads or op.args[0] != op.memory:
             return "update" if op.name in {"xchg", "xadd"} else "load"
         return "store" if re.match(r"mov|set", op.name) else "update"
 
     def refused(self, op: Op) -> bool:
         strings = re.match(r"rep|(movs|stos|lods|scas|cmps)[bwdq]$", op.mnemonic)
         jumps = op.jumps_if and not _SET_IF.fullmatch(op.name)
-        elsewhere = op.name in {"call", "enter", "leave", "xlatb", "syscall"} or (
+        elsewhere = op.name in {"call", "enter", "leave", "xlatb", "syscall", "pushfq", "popfq"} or (
             op.name == "jmp" and op.target is None
         )
         segment = re.search(r"\b[defgs]s:", op.operands)
