@@ -73,23 +73,21 @@ int main(int argc, char **argv)
 	"cmp %%r13, %%rax\n"     \
 	"jne 1b\n"
 
-	__asm__ volatile("mov %0, %%r12\n\t"
-			 "mov %1, %%r13\n\t"
-			 "mov %2, %%r14\n\t"
-			 "mov %3, %%r15\n\t"
-			 "mov %4, %%rdi\n\t"
-			 "mov %5, %%rsi\n\t"
-			 "mov %6, %%rdx\n\t"
-			 "mov %%rsp, %%rbx\n\t" EMPTY_CACHES
-			 "mov %%r15, %%rsp\n\t"
-			 "call *%%r14\n\t"
-			 "mov %%rbx, %%rsp\n\t" EMPTY_CACHES
-			 :
-			 : "i"(FLUSH), "g"(FLUSH + flush_bytes),
-			   "g"(CODE + run), "i"(STACK + ROOM), "i"(MEMMAP),
-			   "i"(OFFSETS), "g"(lookups)
-			 : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9",
-			   "r10", "r11", "r12", "r13", "r14", "r15", "cc",
-			   "memory");
+	__asm__ volatile(
+		"mov %0, %%r12\n\t"
+		"mov %1, %%r13\n\t"
+		"mov %2, %%r14\n\t"
+		"mov %3, %%r15\n\t"
+		"mov %4, %%rdi\n\t"
+		"mov %5, %%rsi\n\t"
+		"mov %6, %%rdx\n\t"
+		"mov %%rsp, %%rbx\n\t" EMPTY_CACHES "mov %%r15, %%rsp\n\t"
+		"call *%%r14\n\t"
+		"mov %%rbx, %%rsp\n\t" EMPTY_CACHES
+		:
+		: "i"(FLUSH), "g"(FLUSH + flush_bytes), "g"(CODE + run),
+		  "i"(STACK + ROOM), "i"(MEMMAP), "i"(OFFSETS), "g"(lookups)
+		: "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10",
+		  "r11", "r12", "r13", "r14", "r15", "cc", "memory");
 	return 0;
 }

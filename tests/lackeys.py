@@ -53,7 +53,7 @@ def mapped(address: int, size: int) -> Iterator[int]:
 class Recording:
     """What a loop recorded over a memmap at MEMMAP, and the files for tests/cachegrind.c to do it again.
 
-    ``accesses``: linear addresses, the stack where that program has it; ``updates``: which of them store and load.
+    ``accesses``: linear addresses, the stack where that program has it; ``kinds``: what each does.
     """
 
     accesses: npt.NDArray[np.uint64]
@@ -158,7 +158,7 @@ def simulated(recording: Recording, l1: core.Cache, last: core.Cache, simd: bool
 
 
 def lackey(program: Path, recording: Recording) -> list[tuple[str, int]]:
-    """What valgrind's lackey sees of the loop and its return: kinds of access (L, S, M) and addresses, in order."""
+    """What valgrind's lackey sees of the loop and its return: kinds (L, S, M) and addresses, in order."""
     done = subprocess.run(
         [
             "valgrind", "--tool=lackey", "--vex-iropt-level=0", "--trace-mem=yes", program, *recording.files,
