@@ -185,9 +185,6 @@ class _X86:
         return bool(strings or jumps or elsewhere or segment or stack or unknown)
 
 
-_EXTENDED = re.compile(r"\[(\w+), (\w+)(?:, (.*))?\]")
-
-
 class _Aarch64:
     syntax = ".arch armv8-a"
     needs = 2
@@ -224,7 +221,11 @@ class _Aarch64:
         step = parse_number(rest[0])
         if step is None:
             return [f"add {to}, {base}, {', '.join(rest)}"]
-        return [f"{'sub' if step < 0 else 'add'} {to}, {base}, #{abs(step)}"]
+        add = "sub" if step < 0 else "add"
+        # An immediate has 12 bits here, or those above.
+        high, low = divmod(abs(step), 1 << 12)
+        whole = [f"{add} {to}, {base}, #{high}, lsl #12"] if high else []
+        return [*whole, f"{add} {to}, {to if high else base}, #{low}"]
 
     def record_branch(self, op: Op, own: tuple[str, ...], site: int) -> list[str]:
         to, top = own[1], BRANCH >> SITE_SHIFT | site
@@ -256,20 +257,18 @@ class _Aarch64:
     def bytes_of(self, op: Op) -> int:
         exclusive = op.name.startswith(("stxr", "stlxr", "stxp", "stlxp"))
         first = op.args[1 if exclusive else 0]
-        narrow = {"b": 1, "h": 2}.get(op.name[-1]) if not op.name.startswith(("swp", "cas")) else None
         whole = {"w": 4, "x": 8}.get(first[0], 0)
-        if op.name.startswith("ldrsw") or op.name.startswith("ldursw"):
-            return 4
-        return (narrow or whole) * (2 if re.match(r"(ld|st)n?p|lda?xp|stl?xp", op.name) else 1)
+        each = 4 if op.name.endswith("sw") else {"b": 1, "h": 2}.get(op.name[-1], whole)
+        return each * (2 if re.match(r"(ld|st)n?p|lda?xp|stl?xp|casp", op.name) else 1)
 
     def kind_of(self, op: Op) -> Kind:
-        if re.match(r"ld(add|clr|set|eor|[su]m(ax|in))|swp|cas", op.name):
+        if re.match(r"(ld|st)(add|clr|set|eor|[su]m(ax|in))|swp|cas", op.name):
             return "update"
         return "store" if op.name.startswith("st") else "load"
 
     def refused(self, op: Op) -> bool:
         literal = op.name.startswith(("ldr", "prfm")) and op.args[1].startswith("#")
-        elsewhere = op.name in {"bl", "blr", "br", "svc", "adr", "adrp"} or op.name.startswith("bc.")
+        elsewhere = op.name in {"bl", "blr", "br", "svc", "adr", "adrp", "dc"} or op.name.startswith("bc.")
         odd = op.memory and (not op.name.startswith(("ld", "st", "swp", "cas")) or not self.bytes_of(op))
         return bool(literal or elsewhere or odd)
 
