@@ -24,6 +24,7 @@ OTHERS = {
     "test_core.py": "the C core, by tests/core.c",
     "test_docs.py": "README and docs/",
     "test_house.py": "this one",
+    "test_recording_aarch64.py": "pagebench/code/recording.py's other half, under qemu",
 }
 
 
