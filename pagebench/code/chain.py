@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pagebench.code.disassembly import Op, parse_number
+from pagebench.code.disassembly import Op, parse_number, registers
 
 TURNS = 16
 # Cycles of what takes more than one: integer multiply, bit scans.
@@ -56,17 +56,24 @@ def _issue(op: Op, ready: dict[str, float], load: float, adds_at_rename: bool) -
     """When the results of an instruction are there."""
     memory = op.memory
     zero = op.name in ZEROED and len(op.args) == 2 and op.args[0] == op.args[1]
-    begins = 0.0 if zero else max((ready.get(register, 0.0) for register in op.reads), default=0.0)
+    begins = 0.0 if zero else _latest(ready, op.reads)
     stored = f"memory {memory.split('[')[-1]}" if memory else ""
-    from_memory = bool(memory) and not _only_stores(op)
-    if from_memory:
-        # What the loop itself stored is forwarded.
-        begins = max(begins, ready.get(stored, 0.0)) + load
+    if memory and not _only_stores(op):
+        # The load waits for its address alone, and what the loop itself stored is forwarded.
+        begins = max(begins, _latest(ready, registers(memory) | {stored}) + load)
     takes = 0.0 if op.name.startswith(("mov", "ldr", "ldu")) else _cycles(op, adds_at_rename)
     for register in op.writes:
         ready[register] = begins + takes
-    if memory and re.match(r"(\w+ ptr )?\[", op.args[0]) and stored.startswith(("memory rsp", "memory sp")):
+    if _stores(op) and stored.startswith(("memory rsp", "memory sp")):
         ready[stored] = begins + takes
+
+
+def _latest(ready: Mapping[str, float], of: Iterable[str]) -> float:
+    return max((ready.get(one, 0.0) for one in of), default=0.0)
+
+
+def _stores(op: Op) -> bool:
+    return bool(op.memory) and op.memory == op.args[0] and op.name not in {"cmp", "test", "bt"}
 
 
 def _only_stores(op: Op) -> bool:
@@ -74,8 +81,10 @@ def _only_stores(op: Op) -> bool:
 
 
 def _cycles(op: Op, adds_at_rename: bool) -> float:
-    immediate = op.name in {"add", "sub", "inc", "dec"} and (
-        len(op.args) == 1 or (parse_number(op.args[-1]) is not None and "[" not in op.args[0])
+    immediate = (
+        op.name in {"add", "sub", "inc", "dec"}
+        and not op.memory
+        and (len(op.args) == 1 or parse_number(op.args[-1]) is not None)
     )
     moved = (
         op.name == "lea"
