@@ -395,6 +395,13 @@ def parser() -> Parser:
         help="whether a host maps 2M pages by one of its own, or split; default: as measured",
     )
     cache.add_argument(
+        "--pagemap",
+        dest="frames",
+        action="store_const",
+        const="pagemap",
+        help="physical frames as they are here, as root; default: drawn",
+    )
+    cache.add_argument(
         "--inclusive", action="store_true", help="what leaves the last level leaves the others too"
     )
     cache.add_argument(

@@ -283,7 +283,7 @@ def cache(args: argparse.Namespace) -> None:
 
 
 # Options of `cache` that are fields of a geometry.
-GEOMETRY = ("policy", "prefetch", "inclusive", "huge_pages")
+GEOMETRY = ("policy", "prefetch", "inclusive", "huge_pages", "frames")
 
 
 def info(args: argparse.Namespace) -> None:
@@ -340,16 +340,20 @@ def capture(args: argparse.Namespace) -> None:
 def list_(args: argparse.Namespace) -> None:
     """What there is to measure."""
     from pagebench import core
+    from pagebench.cache import geometry
     from pagebench.code import form
     from pagebench.report import catalogue
     from pagebench.variants.origin import origin_of
 
-    write(
-        catalogue.render(
-            (origin_of(variant), form.analyse(variant.probes["chain"]).form)
-            for variant in core.built_in_variants().values()
-        )
+    variants = (
+        (origin_of(variant), form.analyse(variant.probes["chain"]).form)
+        for variant in core.built_in_variants().values()
     )
+    cpus = {
+        name: ", ".join(map(str, cpu.caches)) + f"; TLB {cpu.tlbs}"
+        for name, cpu in geometry.CPUS_KNOWN.items()
+    }
+    write(catalogue.render(variants, cpus))
 
 
 COMMANDS = {

@@ -165,6 +165,7 @@ Policy = Literal["lru", "plru", "random"]
 Prefetch = Literal["none", "next-line", "stride"]
 Predictor = Literal["bimodal", "gshare", "tage"]
 HugePages = Literal["whole", "split"]
+Frames = Literal["drawn", "pagemap"]
 PREDICTORS: tuple[Predictor, ...] = get_args(Predictor)
 
 # sizeof(struct page) that variants are built for, what 64-bit configurations give; the usual one first.

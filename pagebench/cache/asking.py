@@ -21,7 +21,7 @@ from pagebench.measure.timed_code import timed_code
 from pagebench.plan.groups import Levels, Plan
 from pagebench.report.cache import Behaviour
 from pagebench.results import result_file, summarise
-from pagebench.results.lines import Calibration, Tool
+from pagebench.results.lines import Calibration, Tool, VariantCode
 from pagebench.results.simulated import Geometry, Simulated
 
 Changes = Mapping[str, Any]
@@ -39,6 +39,7 @@ def behaviour(asked: Mapping[str, Any], outside: Outside, cpu: str | None, chang
         tool=Tool(**tool.identity()),
         machine=prepared.machine,
         plan=prepared.plan,
+        forms=_forms(timed_code(prepared.plan), prepared.plan),
         simulated=_simulate(prepared.plan, found),
     )
 
@@ -63,10 +64,23 @@ def beside(path: Path, cpu: str | None, changes: Changes) -> Behaviour:
         tool=summary.tool,
         machine=summary.machine,
         plan=run.plan,
+        forms=_forms(run.header.variants, run.plan),
         simulated=simulated,
         explanation=summary.explanation,
         warnings=tuple(warnings),
     )
+
+
+def _forms(codes: Mapping[str, VariantCode], plan: Plan) -> dict[str, dict[str, str]]:
+    """The forms of the contenders' tail tests, by variant and probe."""
+    contenders = {
+        cell.contender.variant for group in plan.groups for cell in group.cells if cell.role == "contender"
+    }
+    return {
+        name: {probe: code.form for probe, code in variant.probes.items()}
+        for name, variant in codes.items()
+        if name in contenders
+    }
 
 
 def into_file(path: Path) -> None:

@@ -245,7 +245,9 @@ class _CellSimulation:
         shift = 12
         if geometry.huge_pages == "whole":
             shift = names.BACKINGS[contender.backing].page_bytes.bit_length() - 1
-        self._memory = traces.Memory(loop.base, memmaps.bytes, shift, self._frames, drawn)
+        self._memory = traces.Memory(
+            loop.base, memmaps.bytes, shift, self._frames, drawn, geometry.frames == "pagemap"
+        )
         self._memory.add_pattern(lookups.every)
         self._size = memmaps.bytes
         self._seen = np.zeros(-(-(self._size + loop.base % LINE_BYTES) // LINE_BYTES), np.bool_)

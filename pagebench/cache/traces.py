@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pagebench import core
 from pagebench.code.recording import BRANCH, SITE_SHIFT, Site
 from pagebench.errors import PagebenchError
+from pagebench.host import proc_pages
 from pagebench.names import PAGE_SIZE
 from pagebench.units import GIB
 
@@ -71,17 +72,31 @@ class Memory:
     shift: int
     frames: npt.NDArray[np.uint32] | None
     drawn: Frames
+    pagemap: bool = False
     regions: list[core.Region] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         page = 1 << self.shift
         begin = self.base & -page
         pages = -(-(self.base + self.size - begin) // page)
-        if self.frames is None:
-            physical = self.drawn.draw(pages, self.shift)
+        if self.frames is None or self.pagemap:
+            physical = self._frames(begin, pages, self.shift)
         else:
             physical = self.drawn.draw(int(self.frames.max()) + 1, self.shift)[self.frames]
         self._add(begin, pages, self.shift, MEMMAP, physical)
+
+    def _frames(self, begin: int, pages: int, shift: int) -> npt.NDArray[np.uint32]:
+        """The frames of pages: drawn, or as they are.
+
+        Raises PagebenchError where a page of 2M is none, or where the kernel does not tell.
+        """
+        if not self.pagemap:
+            return self.drawn.draw(pages, shift)
+        small = 1 << (shift - 12)
+        frames = proc_pages.own_frames(begin, pages * small).reshape(pages, small)
+        if np.any(frames - frames[:, :1] != np.arange(small)) or np.any(frames[:, 0] % small):
+            raise PagebenchError("the memmap is not on pages of 2M: --huge-pages split takes it as it is")
+        return np.asarray(frames[:, 0] // small, np.uint32)
 
     def _add(self, begin: int, pages: int, shift: int, kind: int, frames: npt.NDArray[np.uint32]) -> None:
         end = begin + (pages << shift)
@@ -92,7 +107,7 @@ class Memory:
         """Where the loop reads from what it looks up."""
         begin = offsets.ctypes.data & -PAGE_SIZE
         pages = -(-(offsets.ctypes.data + offsets.nbytes - begin) // PAGE_SIZE)
-        self._add(begin, pages, 12, PATTERN, self.drawn.draw(pages, 12))
+        self._add(begin, pages, 12, PATTERN, self._frames(begin, pages, 12))
 
     def add_other(self, addresses: npt.NDArray[np.uint64], what: str) -> None:
         """The pages of a loop's stack, as far as it touched them.
@@ -109,7 +124,7 @@ class Memory:
                 f"{what} touches {others + len(pages)} pages beside the memmap: not simulated"
             )
         for page in pages.tolist():
-            self._add(page * PAGE_SIZE, 1, 12, OTHER, self.drawn.draw(1, 12))
+            self._add(page * PAGE_SIZE, 1, 12, OTHER, self._frames(page * PAGE_SIZE, 1, 12))
 
 
 def chunk_lookups(sites: Sequence[Site], turns_inside: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,14 +17,19 @@ from pagebench.report.tables import ordered, paragraph, short, size_text
 from pagebench.results.explanation import Explanation
 from pagebench.results.lines import Tool
 from pagebench.results.simulated import Counts, Simulated
+from pagebench.results.summary import Row
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan with what was simulated for it, and where; with a run's file, its times explained."""
+    """A plan with what was simulated for it, and where; with a run's file, its times explained.
+
+    ``forms``: what each variant's tail test is, by probe.
+    """
 
     tool: Tool
     machine: Machine
     plan: Plan
+    forms: Mapping[str, Mapping[str, str]]
     simulated: Simulated
     explanation: Explanation | None = None
     warnings: tuple[str, ...] = ()
@@ -38,7 +43,7 @@ def rows(plan: Plan, simulated: Simulated) -> Iterator[tuple[Group, Cell, Counts
 
 
 COLUMN, NAME = 5, 21
-HEADS = ("acc", "L1", "L2", "L3", "TLB1", "TLB2", "bim", "tage")
+HEADS = ("TLB1", "TLB2", "bim", "tage")
 
 
 def render(behaviour: Behaviour) -> str:
@@ -46,10 +51,25 @@ def render(behaviour: Behaviour) -> str:
     simulated = behaviour.simulated
     lines = [*geometry(simulated, "cache behaviour"), *(f"! {warning}" for warning in behaviour.warnings)]
     if behaviour.explanation is None:
-        lines += [*folios(behaviour.plan), "", *legend(), *tables(behaviour.plan, simulated)]
+        lines += [
+            *folios(behaviour.plan),
+            *_forms(behaviour.forms),
+            "",
+            *legend(),
+            *tables(behaviour.plan, simulated),
+        ]
     else:
         lines += explained_tables(behaviour.explanation)
     return "\n".join([*lines, *refused(simulated)]) + "\n"
+
+
+def _forms(forms: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What has a branch that can be mispredicted."""
+    by_form: dict[str, list[str]] = {}
+    for variant, by_probe in forms.items():
+        for form in dict.fromkeys(by_probe.values()):
+            by_form.setdefault(form, []).append(variant)
+    return paragraph("forms: " + "; ".join(f"{form}: {', '.join(mine)}" for form, mine in by_form.items()))
 
 
 def folios(plan: Plan) -> list[str]:
@@ -87,10 +107,11 @@ def geometry(simulated: Simulated, what: str) -> list[str]:
 def legend() -> list[str]:
     """What a column means."""
     return paragraph(
-        "acc: accesses to struct pages; L1 L2 L3: their misses; TLB1 TLB2: misses of the data TLBs (the "
-        "second's walk page tables); bim, tage: branches that a bimodal and a TAGE predictor mispredict; "
-        "uses: distinct physical lines that all lookups touched, in bytes; +2: and two more contenders "
-        "with these numbers"
+        "acc: accesses to struct pages (alias: those to a line of L1 that was last reached by another linear "
+        "address, which a way predictor fetches again); L1 L2 L3: their misses; TLB1 TLB2: misses of the "
+        "data TLBs (the second's walk page tables); bim, tage: branches that a bimodal and a TAGE predictor "
+        "mispredict; uses: distinct physical lines that all lookups touched, in bytes; +2: and two more "
+        "contenders with these numbers"
     )
 
 
@@ -108,13 +129,59 @@ def tables(plan: Plan, simulated: Simulated) -> list[str]:
     ]
 
 
+# What a PMU counts, and what simulated counts it is to be held against: all accesses, as it does.
+_COUNTED: Mapping[str, tuple[str, Callable[[Counts], float]]] = {
+    "l1d_misses": ("L1D", lambda counts: counts.misses[0] + counts.walk_misses[0] + counts.other_misses[0]),
+    "llc_misses": (
+        "LLC",
+        lambda counts: counts.misses[-1] + counts.walk_misses[-1] + counts.other_misses[-1],
+    ),
+    "dtlb_misses": ("walks", lambda counts: counts.tlb_misses[-1]),
+    "branch_misses": ("branch", lambda counts: counts.mispredictions["tage"]),
+}
+
+
+def side_by_side(cells: Sequence[Row], plan: Plan, simulated: Simulated | None) -> list[str]:
+    """What a PMU counted beside what was simulated, where there is both."""
+    counted = {_place(row): row for row in cells if row.counts}
+    if simulated is None or not counted:
+        return []
+    events = [event for event in _COUNTED if any(event in row.counts for row in counted.values())]
+    lines = ["", "per lookup, counted by the PMU and simulated, with the pattern's own accesses"]
+    heads = "".join(f"{_COUNTED[event][0]:>6}{'sim.':>5}" for event in events)
+    lines.append(f"{'':7}ord  mem {'':{NAME}}{heads}")
+    for group, cell, counts in rows(plan, simulated):
+        row = counted.get(
+            (group.probe, group.pattern, group.order, group.footprint_bytes, str(cell.contender))
+        )
+        if row is None:
+            continue
+        values = "".join(
+            f"{_or_none(row.counts.get(event)):>6}{per_lookup(_COUNTED[event][1](counts)):>5}"
+            for event in events
+        )
+        where = f"{group.probe:7}{group.order:3} {size_text(group.footprint_bytes):>4} "
+        lines.append(f"{where}{short(row.contender)[:NAME]:{NAME}}{values}")
+    return lines
+
+
+def _place(row: Row) -> tuple[str, str, int, int, str]:
+    return row.probe, row.pattern, row.order, row.footprint_bytes, row.contender
+
+
+def _or_none(value: float | None) -> str:
+    return "-" if value is None else per_lookup(value)
+
+
 def _table(mine: Sequence[tuple[Group, Cell, Counts]]) -> list[str]:
     levels = len(mine[0][2].misses)
-    heads = [name for name in HEADS if not (name[0] == "L" and int(name[1]) > levels)]
+    # Aliases, where there is a way predictor, are worth more than that a lookup is an access.
+    aliases = any(counts.aliases for _, _, counts in mine)
+    heads = ["alias" if aliases else "acc", *(f"L{i + 1}" for i in range(levels)), *HEADS]
     lines = [f"ord  mem {'':{NAME}}{''.join(name.rjust(COLUMN) for name in (*heads, 'uses'))}"]
     alike: dict[tuple[str, ...], list[str]] = {}
     for group, cell, counts in mine:
-        values = [*map(per_lookup, _values(counts)), size_text(counts.lines * LINE_BYTES)]
+        values = [*map(per_lookup, _values(counts, aliases)), size_text(counts.lines * LINE_BYTES)]
         key = (f"{group.order:3} {size_text(group.footprint_bytes):>4}", *values)
         alike.setdefault(key, []).append(short(str(cell.contender)))
     for (where, *values), names in alike.items():
@@ -134,9 +201,9 @@ def per_lookup(value: float) -> str:
     return next((text for text in texts if len(text) <= 4), texts[-1])
 
 
-def _values(counts: Counts) -> list[float]:
+def _values(counts: Counts, aliases: bool) -> list[float]:
     return [
-        counts.accesses,
+        counts.aliases if aliases else counts.accesses,
         *counts.misses,
         *counts.tlb_misses,
         counts.mispredictions["bimodal"],

@@ -9,8 +9,8 @@ from pagebench.names import LAYOUTS, Origin
 from pagebench.plan.presets import PRESETS
 
 
-def render(variants: Iterable[tuple[Origin, str]]) -> str:
-    """Variants with the forms their compiler gave them, layouts, patterns, probes."""
+def render(variants: Iterable[tuple[Origin, str]], cpus: Mapping[str, str]) -> str:
+    """Variants with the forms their compiler gave them, layouts, patterns, probes; CPUs and their caches."""
     lines = []
     for variant, form in variants:
         origin = ", ".join(part for part in (variant.version, variant.commit) if part)
@@ -22,6 +22,7 @@ def render(variants: Iterable[tuple[Origin, str]]) -> str:
         ("patterns", {name: pattern.meaning for name, pattern in names.PATTERNS.items()}),
         ("presets", {name: preset.meaning for name, preset in PRESETS.items()}),
         ("probes", names.PROBES),
+        ("geometries (cache --geometry)", cpus),
     ]
     text = ["variants (as compiled here)", *lines]
     for title, table in sections:

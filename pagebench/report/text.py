@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from pagebench.architecture import ARCHITECTURES
 from pagebench.plan.groups import Plan
-from pagebench.report.cache import folios, simulated_block
+from pagebench.report.cache import folios, side_by_side, simulated_block
 from pagebench.report.tables import (
     LEVELS,
     WIDTH,
@@ -257,6 +257,7 @@ def render(summary: Summary) -> str:
         "",
         *paragraph(legend),
         *counts_table(summary),
+        *side_by_side(summary.cells, summary.plan, summary.simulated),
         *simulated_block(summary.plan, summary.simulated, summary.explanation),
         *static_table(summary),
         *zap_table(summary),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from pagebench.names import LINE_BYTES, PREDICTORS, HugePages, Policy, Prefetch
+from pagebench.names import LINE_BYTES, PREDICTORS, Frames, HugePages, Policy, Prefetch
 from pagebench.plan.groups import Natural, Plan, Positive
 from pagebench.units import format_size
 
@@ -63,7 +63,8 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     then.  ``inclusive``: what leaves the last level leaves the others too.  ``way_predictor``: a line of L1
     that is reached by another linear address than the last time is fetched from L2 again (AMD Zen).
     ``adds_at_rename``: adding an immediate takes no cycle (Intel since Golden Cove).  ``huge_pages`` are
-    "split" where the host of a virtual machine maps them by pages of 4K, wherever those are.
+    "split" where the host of a virtual machine maps them by pages of 4K, wherever those are.  ``frames``:
+    which physical pages memory is in decides what shares a set: "drawn", or as the kernel's "pagemap" has it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     way_predictor: bool = False
     adds_at_rename: bool = False
     huge_pages: HugePages = "whole"
+    frames: Frames = "drawn"
 
     def __str__(self) -> str:
         """One line: ``48K/12, 2M/16, 5M/16 (size/ways), lru; TLB 96/6+32/4, 2048/16``."""
@@ -86,6 +88,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
             *([f"prefetch {self.prefetch}"] if self.prefetch != "none" else []),
             *(["way predictor"] if self.way_predictor else []),
             *(["2M pages split by the host"] if self.huge_pages == "split" else []),
+            "frames drawn" if self.frames == "drawn" else "frames as in /proc/self/pagemap",
         ]
         return "; ".join([f"{caches} (size/ways), {self.policy}", tlbs, *more])
 
