@@ -57,8 +57,8 @@ class Recorder(Closing):
     def run(self, run: int, base: int, offsets: Offsets) -> tuple[Records, int]:
         """Look every offset up through the rewritten loop at ``run``.
 
-        Returns what it recorded, valid until the next call, and its last result.  Raises PagebenchError where
-        that is more than there is room for.
+        Returns what it recorded, valid until the next call or close(), and its last result.  Raises
+        PagebenchError where that is more than there is room for.
         """
         last, count = ffi.new("const void **"), ffi.new("size_t *")
         result = lib.pb_recorder_run(
