@@ -26,6 +26,8 @@ CHAINS = {
     "mov rcx, [rax + 8]; and rcx, rdx": (0, 0),
     "imul rax, rcx": (3, 0),
     "mov rcx, rax; mov rax, rcx": (0, 0),
+    # However late it is what nobody waits for.
+    "imul rax, rcx; mov rdx, [rsi]; add rsi, 4": (3, 0),
     # Two ways from rax to rax: the longer one.
     "mov rcx, rax; not rcx; not rcx; add rax, rcx": (3, 0),
     # By the flags, and by the value that stays.
