@@ -67,7 +67,7 @@ def _forms(forms: Mapping[str, Mapping[str, str]]) -> list[str]:
     """What has a branch that can be mispredicted."""
     by_form: dict[str, list[str]] = {}
     for variant, by_probe in forms.items():
-        for form in dict.fromkeys(by_probe.values()):
+        for form in dict.fromkeys(form for form in by_probe.values() if form != "none"):
             by_form.setdefault(form, []).append(variant)
     return paragraph("forms: " + "; ".join(f"{form}: {', '.join(mine)}" for form, mine in by_form.items()))
 

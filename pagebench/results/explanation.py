@@ -129,14 +129,24 @@ class _Cell:
         )
 
     @property
+    def ahead(self) -> float:
+        """The share of lookups that are predicted not to wait for a load, and so have the next one's begin.
+
+        Right or wrong, that one does not miss then.  Predictions that know nothing of the outcome go wrong in
+        h (1 - p) + (1 - h) p, where h of the ways have no load and p are predicted to have none.
+        """
+        h, wrong = 1 - self.counts.chain.loads, self.counts.mispredictions["bimodal"]
+        return max(0.0, (wrong - h) / (1 - 2 * h)) if FORESEEN < h < 0.5 else 0.0
+
+    @property
     def misses(self) -> list[float]:
-        """Of three levels."""
-        return [*self.counts.misses, 0.0, 0.0][:3]
+        """Of three levels, that a lookup waits for."""
+        return [share * (1 - self.ahead) for share in [*self.counts.misses, 0.0, 0.0][:3]]
 
     @property
     def walks(self) -> float:
         """Of page tables."""
-        return self.counts.tlb_misses[-1]
+        return self.counts.tlb_misses[-1] * (1 - self.ahead)
 
     @property
     def chase(self) -> bool:
@@ -294,7 +304,7 @@ class _Fit:
             l3=misses[1] * self._of("l3"),
             memory=misses[2] * self._of("memory"),
             aliases=counts.aliases * self._of("l2"),
-            tlb=counts.tlb_misses[0] * self._of("tlb"),
+            tlb=counts.tlb_misses[0] * (1 - cell.ahead) * self._of("tlb"),
             walks=cell.walks * self._of("walk"),
             mispredictions=counts.mispredictions["bimodal"] * self._of("misprediction"),
         )
