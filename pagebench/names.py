@@ -94,12 +94,14 @@ class PatternRow:
 
     ``orders`` of folios that have such pages; ``takes``: behind a colon, a share of heads or kinds of folios;
     ``folios``: of one order each, ``slabs`` of several, or those of a machine that was ``captured``.
+    ``in_passes``: over all pages, again and again, and not each lookup drawn by itself.
     """
 
     meaning: str
     orders: range = ORDERS
     takes: Literal["", "share", "kinds"] = ""
     folios: Literal["uniform", "slabs", "captured"] = "uniform"
+    in_passes: bool = False
 
 
 PATTERNS: Mapping[str, PatternRow] = {
@@ -111,8 +113,10 @@ PATTERNS: Mapping[str, PatternRow] = {
         orders=ORDERS[1:],
         takes="share",
     ),
-    "scan": PatternRow("page after page by pfn, as a pfn walker does"),
-    "zap": PatternRow("a head, then its tails, folios in random order; none at order 0", orders=ORDERS[1:]),
+    "scan": PatternRow("page after page by pfn, as a pfn walker does", in_passes=True),
+    "zap": PatternRow(
+        "a head, then its tails, folios in random order; none at order 0", orders=ORDERS[1:], in_passes=True
+    ),
     "slab": PatternRow(
         "random pages over slabs of order 0 to 3, as kfree() meets them; at order 3 only",
         orders=ORDERS[3:4],
@@ -124,7 +128,7 @@ PATTERNS: Mapping[str, PatternRow] = {
         "heads whose struct page does not; none from order 6 on", orders=ORDERS[:6]
     ),
     "captured": PatternRow(
-        "with --folios: what the capture's process has mapped, by address", folios="captured"
+        "with --folios: what the capture's process has mapped, by address", folios="captured", in_passes=True
     ),
     "kind": PatternRow(
         "with --folios: any page of folios of these kinds, as in kind:anon+hugetlb",

@@ -179,16 +179,18 @@ class _Lookups:
         pattern = patterns.Pattern.parse(group.pattern)
         lines = max(1, group.footprint_bytes // LINE_BYTES)
         capacity = geometry.caches[-1].bytes // LINE_BYTES
-        before, pool = WARM, WARM + LOOKUPS
-        if lines <= capacity:
-            pool = max(pool, EVERY * lines)
+        before, pool, once_first = WARM, 0, False
+        if pattern.row.in_passes:
+            before += int(AMPLE * min(lines, capacity))
+        elif lines <= capacity:
+            pool, once_first = EVERY * lines, True
         else:
             # So many of so many lines are seen after so many draws, on average.
             before += int(AMPLE * lines * math.log(lines / (lines - min(capacity, 0.9 * lines))))
-            pool = before + LOOKUPS
+        pool = max(pool, before + LOOKUPS)
         pfns = patterns.draw(pattern, folio_map, group.footprint_bytes, pool, rng)
         windows = Windows(folio_map, pfns, rng)
-        once = [windows.once] if lines <= capacity else []
+        once = [windows.once] if once_first else []
         counted = pfns[-LOOKUPS:]
         every = np.concatenate([*once, windows.offsets[-LOOKUPS - before :]])
         return cls(
