@@ -13,10 +13,13 @@ from pagebench.errors import PagebenchError
 from pagebench.host.files import ROOT, read
 from pagebench.host.machine import CPUS, Machine
 from pagebench.names import LINE_BYTES
+from pagebench.results.lines import check_printable
 from pagebench.results.simulated import Cache, Geometry, Tlb, Tlbs
 from pagebench.units import KIB, MIB
 
 WAYS = 16  # of what says no more than its size
+# No machine's comes near, and the simulator's memory is for as many.
+MAX_SETS, MAX_ENTRIES = 1 << 24, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,7 +199,9 @@ def find(text: str) -> Geometry:
     try:
         if not path.is_file():
             raise PagebenchError(f"{text} is no file: name a CPU ({', '.join(CPUS_KNOWN)}) or a JSON file")
-        return check(msgspec.json.decode(path.read_bytes(), type=Geometry))
+        decoded = msgspec.json.decode(path.read_bytes(), type=Geometry)
+        check_printable(msgspec.to_builtins(decoded))
+        return check(decoded)
     except OSError as error:
         raise PagebenchError(f"cannot read {text}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -206,9 +211,18 @@ def find(text: str) -> Geometry:
 def check(geometry: Geometry) -> Geometry:
     """Refuse what cannot be simulated.  Raises PagebenchError."""
     for cache in geometry.caches:
+        if cache.sets > MAX_SETS:
+            raise PagebenchError(f"{geometry.name} has a cache of {cache.sets} sets: {MAX_SETS} at most")
         if geometry.policy == "plru" and cache.ways & (cache.ways - 1):
             raise PagebenchError(
                 f"tree-PLRU wants a power of two of ways, and {geometry.name} has {cache.ways}: choose lru"
+            )
+    tlbs = geometry.tlbs
+    for tlb in (tlbs.first, tlbs.first_2m, tlbs.second) if tlbs else ():
+        if tlb is not None and (tlb.entries > MAX_ENTRIES or tlb.entries % tlb.ways):
+            raise PagebenchError(
+                f"{geometry.name} has a TLB of {tlb.entries} entries in {tlb.ways} ways: "
+                f"a multiple of them, and {MAX_ENTRIES} at most"
             )
     return geometry
 
@@ -218,10 +232,11 @@ def here(
 ) -> Geometry:
     """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
     known = _known(described)
-    caches = _caches(described.cpu, root) or (known[1].caches if known else ())
+    said = _caches(described.cpu, root)
+    caches = said or (known[1].caches if known else ())
     if not caches:
         raise PagebenchError("this machine does not say what caches it has: name a CPU with --geometry")
-    source = ["caches by sysfs"]
+    source = ["caches by sysfs" if said or not known else f"caches of {known[0]}"]
     if l3_measured_bytes is not None and len(caches) == 3:
         caches = (*caches[:2], of_size(l3_measured_bytes, caches[2].ways))
         source.append("L3 as measured")
