@@ -232,10 +232,10 @@ def test_of_size() -> None:
 
 def test_it_is_said_in_a_line() -> None:
     assert str(find("zen5")) == (
-        "48K/12, 1M/16, 32M/16 (size/ways), lru; TLB entries 96, 4096/16; way predictor"
+        "48K/12, 1M/16, 32M/16 (size/ways), lru; TLB entries 96, 4096/16; way predictor; frames drawn"
     )
     assert str(find("skylake")) == (
-        "32K/8, 256K/4, 8M/16 (size/ways), lru; TLB entries 64/4+32/4, 1536/12; inclusive"
+        "32K/8, 256K/4, 8M/16 (size/ways), lru; TLB entries 64/4+32/4, 1536/12; inclusive; frames drawn"
     )
     assert str(Tlb(64, 64)) == "64"
     assert geometry.WAYS == 16

@@ -113,7 +113,7 @@ def _here(described: machine.Machine, calibrated: Calibration | None) -> Geometr
         except OSError as error:
             raise PagebenchError(f"cannot simulate: {error.strerror}") from error
     measured = None if calibrated is None else calibrated.l3_measured_bytes
-    return geometry.here(described, measured, huge_pages)
+    return geometry.here(described, measured, huge_pages=huge_pages)
 
 
 def _changed(found: Geometry, changes: Changes) -> Geometry:

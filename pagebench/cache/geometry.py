@@ -228,7 +228,10 @@ def check(geometry: Geometry) -> Geometry:
 
 
 def here(
-    described: Machine, l3_measured_bytes: int | None, huge_pages: names.HugePages | None, root: Path = ROOT
+    described: Machine,
+    l3_measured_bytes: int | None,
+    root: Path = ROOT,
+    huge_pages: names.HugePages | None = None,
 ) -> Geometry:
     """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
     known = _known(described)
