@@ -13,7 +13,7 @@ ORIGINS = [
     (Origin("mask-select", "8c846c879e22", "mm: rework compound_head()", "v7.1", 64), "select"),
     (Origin("identity", "", "the page itself", "", 64), "none"),
 ]
-TEXT = catalogue.render(ORIGINS)
+TEXT = catalogue.render(ORIGINS, {"zen5": "48K/12, 1M/16"})
 
 
 def test_variants_come_with_their_form_and_where_they_are_from() -> None:
@@ -38,3 +38,7 @@ def test_variants_come_with_their_form_and_where_they_are_from() -> None:
 def test_every_name_has_a_line_under_its_title(title: str, meanings: dict[str, str]) -> None:
     section = next(part for part in TEXT.split("\n\n") if part.startswith(f"{title}\n"))
     assert section.splitlines()[1:] == [f"  {name:15} {meaning}" for name, meaning in meanings.items()]
+
+
+def test_cpus_whose_caches_are_known() -> None:
+    assert "geometries (cache --geometry)\n  zen5            48K/12, 1M/16\n" in TEXT
