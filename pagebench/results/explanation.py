@@ -199,7 +199,8 @@ def _paired(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) 
         counts[(str(group.cells[one.cell].contender), *place)] = one.counts
     for row in cells:
         key = (row.contender, row.order, row.footprint_bytes, row.pattern, row.probe)
-        if key in counts and row.ns.median is not None:
+        # Not of a damaged file that says 0.
+        if key in counts and row.ns.median is not None and row.ns.median > 0:
             yield _Cell(row, counts[key], row.ns.median * ghz)
 
 
