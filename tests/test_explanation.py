@@ -92,9 +92,11 @@ def test_each_is_from_cells_that_say_so() -> None:
     assert sources["tlb"] == "documented"
     assert sources["load"] == "pointer-select@plain chain order 0 16K random"
     assert sources["l2"].split("; ")[0] == "pointer-select@plain chain order 0 256K random"
-    assert all("order 0" in one for name in ("l2", "l3", "memory") for one in sources[name].split("; "))
+    walked = "mask-select@hvo-shared chain order 9 96M random"
+    levels = {one for name in ("l2", "l3", "memory") for one in sources[name].split("; ")}
+    assert all("order 0" in one for one in levels - {walked})
     assert sources["misprediction"] == "pointer-branch@plain chain order 2 16K random"
-    assert sources["walk"] == "mask-select@hvo-shared chain order 9 96M random"
+    assert sources["walk"] == walked
     said = {one for source in sources.values() for one in source.split("; ")}
     fitted = {row for row in found.rows if row.fitted}
     # A variant's cell at order 0 in L1 says what its form takes.
@@ -272,3 +274,40 @@ def test_a_branch_that_is_foreseen_half_of_the_time_waits_as_often() -> None:
     assert latencies.load == parameters(found)["load"]
     # Three quarters of its lookups wait for a load: too few to be a chain.
     assert cell_of(found, "pointer-branch@plain", 1, 16 * KIB).why_not.startswith("runs ahead")
+
+
+def test_what_is_predicted_not_to_wait_misses_nothing() -> None:
+    """A quarter are heads, a tenth is taken for heads at random: that many begin the next lookup at once."""
+    plan = summaries.plan_of(
+        [
+            summaries.group_of(["pointer-branch", "pointer-select"], order, footprint)
+            for order in (0, 2)
+            for footprint in (16 * KIB, 256 * KIB)
+        ]
+    )
+    heads, taken_for = 0.25, 0.1
+    wrong = heads * (1 - taken_for) + (1 - heads) * taken_for
+
+    def model(group: Group, cell: Cell) -> Counts:
+        found = counts(group, cell)
+        if cell.contender.variant == "pointer-branch" and group.order:
+            return counts_of(found.misses, (7.0, 1 - heads), wrong)
+        return found
+
+    def cycles(group: Group, cell: Cell) -> float:
+        found = model(group, cell)
+        late = (1 - taken_for) * PLANTED.l2 * found.misses[0]
+        if found.chain.loads == 1 - heads:
+            return 7.0 + PLANTED.load + wrong * PLANTED.misprediction + late
+        return took(PLANTED)(group, cell)
+
+    found = explain(plan, rows_of(plan, cycles), simulated_of(plan, model), summaries.GHZ)
+    assert found is not None
+    row = cell_of(found, "pointer-branch@plain", 2, 256 * KIB)
+    assert row.terms is not None and not row.fitted
+    assert row.terms.l2 == pytest.approx(0.9 * 0.875 * PLANTED.l2, abs=1e-3)
+    assert row.rest_cycles == pytest.approx(0, abs=2e-3)
+
+
+def test_nothing_simulated_is_nothing_explained() -> None:
+    assert explain(PLAN, rows_of(PLAN, took(PLANTED)), None, summaries.GHZ) is None

@@ -12,7 +12,7 @@ import pytest
 import summaries
 from planted import plant
 
-from pagebench import core
+from pagebench import core, names
 from pagebench.cache import geometry, simulation
 from pagebench.cache.geometry import CPUS_KNOWN, check, find, here, of_size
 from pagebench.errors import PagebenchError
@@ -60,6 +60,21 @@ class TestHere:
         assert [cache.bytes for cache in found.caches] == [48 * KIB, MIB, 6 * MIB]
         assert found.caches[2].ways == 16
         assert "L3 as measured" in found.source
+
+    @pytest.mark.parametrize(
+        ("measured", "taken", "said"),
+        [
+            (None, "whole", ""),
+            ("whole", "whole", "as measured: whole"),
+            ("split", "split", "measured: split"),
+        ],
+    )
+    def test_pages_of_2m_are_as_measured(
+        self, measured: names.HugePages | None, taken: str, said: str, tmp_path: Path
+    ) -> None:
+        found = here(machine_of(**ZEN5), None, sysfs(tmp_path, USUAL), measured)
+        assert found.huge_pages == taken
+        assert said in found.source and ("2M" in found.source) == bool(said)
 
     def test_without_an_l3_nothing_is_measured(self, tmp_path: Path) -> None:
         found = here(machine_of(**ZEN5), 6 * MIB, sysfs(tmp_path, USUAL[:3]))
@@ -236,6 +251,10 @@ def test_it_is_said_in_a_line() -> None:
     )
     assert str(find("skylake")) == (
         "32K/8, 256K/4, 8M/16 (size/ways), lru; TLB entries 64/4+32/4, 1536/12; inclusive; frames drawn"
+    )
+    split = msgspec.structs.replace(find("zen5"), huge_pages="split", frames="pagemap", prefetch="stride")
+    assert str(split).endswith(
+        "; prefetch stride; way predictor; 2M pages split by the host; frames as in /proc/self/pagemap"
     )
     assert str(Tlb(64, 64)) == "64"
     assert geometry.WAYS == 16
