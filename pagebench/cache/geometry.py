@@ -18,8 +18,9 @@ from pagebench.results.simulated import Cache, Geometry, Tlb, Tlbs
 from pagebench.units import KIB, MIB
 
 WAYS = 16  # of what says no more than its size
-# No machine's comes near, and the simulator's memory is for as many.
-MAX_SETS, MAX_ENTRIES = 1 << 24, 1 << 20
+# No machine's comes near, and the simulator's memory is for as many.  In fewer sets tags of 32 bits do not
+# tell the lines of all frames apart that are drawn: traces.Frames.
+MIN_SETS, MAX_SETS, MAX_ENTRIES = 4, 1 << 24, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -211,8 +212,10 @@ def find(text: str) -> Geometry:
 def check(geometry: Geometry) -> Geometry:
     """Refuse what cannot be simulated.  Raises PagebenchError."""
     for cache in geometry.caches:
-        if cache.sets > MAX_SETS:
-            raise PagebenchError(f"{geometry.name} has a cache of {cache.sets} sets: {MAX_SETS} at most")
+        if not MIN_SETS <= cache.sets <= MAX_SETS:
+            raise PagebenchError(
+                f"{geometry.name} has a cache of {cache.sets} sets: {MIN_SETS} to {MAX_SETS} can be simulated"
+            )
         if geometry.policy == "plru" and cache.ways & (cache.ways - 1):
             raise PagebenchError(
                 f"tree-PLRU wants a power of two of ways, and {geometry.name} has {cache.ways}: choose lru"
