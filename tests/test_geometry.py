@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import summaries
 from planted import plant
 
 from pagebench import core, names
-from pagebench.cache import geometry, simulation
+from pagebench.cache import geometry, simulation, traces
 from pagebench.cache.geometry import CPUS_KNOWN, check, find, here, of_size
 from pagebench.errors import PagebenchError
 from pagebench.host.machine import Machine
@@ -196,6 +197,7 @@ class TestFiles:
             {"caches": [{"sets": 64, "ways": 8}] * 4},
             {"caches": [{"sets": 0, "ways": 8}]},
             {"caches": [{"sets": 64, "ways": 17}]},
+            {"caches": [{"sets": 3, "ways": 16}]},
             {"caches": [{"sets": 64, "ways": "8"}]},
             {"caches": [{"sets": 99999999999999, "ways": 8}]},
             {"policy": "fifo"},
@@ -235,6 +237,12 @@ def test_trees_want_powers_of_two() -> None:
         check(msgspec.structs.replace(find("zen5"), policy="plru"))
     check(msgspec.structs.replace(find("zen4"), policy="plru"))
     check(msgspec.structs.replace(find("zen5"), policy="random"))
+
+
+def test_the_fewest_sets_tell_all_frames_apart() -> None:
+    last = (traces.SMALL_FRAMES + traces.LARGE_FRAMES + traces.TABLES) // 64 - 1
+    with core.CacheSim(core.CacheGeometry((core.Cache(geometry.MIN_SETS, 16),))) as sim:
+        sim.run(np.array([last], np.uint64))
 
 
 def test_of_size() -> None:
