@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import summaries
 from summaries import GHZ, Floats
 
 from pagebench.plan.groups import Cell, Group, Plan
+from pagebench.report.cache import Behaviour
+from pagebench.results.explanation import explain
+from pagebench.results.lines import Header
 from pagebench.results.simulated import (
     PREDICTORS,
     Cache,
@@ -215,3 +219,23 @@ def timed(latencies: Latencies) -> summaries.Model:
         return took(latencies)(group, cell) / GHZ * np.array(jitter)
 
     return model
+
+
+def behaviour(plan: Plan, model: Model = counts, explanation: bool = False, **changes: Any) -> Behaviour:
+    """What `cache` reports of it."""
+    header = msgspec.convert(summaries.header_of(plan), Header)
+    simulated = simulated_of(plan, model, **changes)
+    compared = [cell for group in plan.groups for cell in group.cells if cell.role == "contender"]
+    explained = None
+    if explanation:
+        explained = explain(plan, rows_of(plan, took(Latencies(forms={"mask-select": 1.5}))), simulated, GHZ)
+    forms = {name: {p: code.form for p, code in one.probes.items()} for name, one in header.variants.items()}
+    return Behaviour(
+        tool=header.tool,
+        machine=header.machine,
+        plan=plan,
+        forms={cell.contender.variant: forms[cell.contender.variant] for cell in compared},
+        simulated=simulated,
+        explanation=explained,
+        warnings=("measured on another machine (x), whose caches are simulated",) if explanation else (),
+    )
