@@ -79,8 +79,11 @@ PARAMETERS = {
     "l2": "L2 more",
     "l3": "L3 more",
     "memory": "memory more",
-    "tlb": "a hit of the second TLB",
     "walk": "a page walk",
+    "l3 in turns": "L3 more, in turns",
+    "memory in turns": "memory more, in turns",
+    "walk in turns": "a page walk, in turns",
+    "tlb": "a hit of the second TLB",
     "misprediction": "a misprediction",
 }
 
@@ -90,7 +93,7 @@ def parameters(explanation: Explanation) -> list[str]:
     lines = [f"core cycles at {explanation.ghz:.2f} GHz, and the cells that they were fitted to"]
     for name, what in PARAMETERS.items():
         found = explanation.parameters.get(name)
-        if found is None:
+        if found is None or (found.cycles is None and name.endswith(" in turns")):
             continue
         value = "-" if found.cycles is None else f"{found.cycles:.1f}"
         first, *more = found.source.split("; ")

@@ -120,6 +120,8 @@ class _Cell:
     row: Row
     counts: Counts
     cycles: float
+    # Whether encodings take turns in its group.
+    turns: bool
 
     @property
     def name(self) -> str:
@@ -143,6 +145,11 @@ class _Cell:
         """Of three levels, that a lookup waits for."""
         return [share * (1 - self.ahead) for share in [*self.counts.misses, 0.0, 0.0][:3]]
 
+    def count(self, step: str) -> float:
+        """How often a lookup waits for it."""
+        level = step.removesuffix(" in turns")
+        return self.walks if level == "walk" else self.misses[("l2", "l3", "memory").index(level)]
+
     @property
     def walks(self) -> float:
         """Of page tables."""
@@ -154,7 +161,6 @@ class _Cell:
         counts, row = self.counts, self.row
         return (
             row.probe == "chain"
-            and row.order == CHASE_ORDER
             and row.layout == names.PLAIN
             and row.pattern == "random"
             and counts.chain.loads > 1 - FORESEEN
@@ -193,6 +199,13 @@ def explain(plan: Plan, cells: Sequence[Row], simulated: Simulated | None, ghz: 
 
 def _paired(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) -> Iterable[_Cell]:
     counts = {}
+    turns = {
+        (group.order, group.footprint_bytes, group.pattern, group.probe): len(
+            {cell.tail_words for cell in group.cells}
+        )
+        > 1
+        for group in plan.groups
+    }
     for one in simulated.cells:
         group = plan.groups[one.group]
         place = (group.order, group.footprint_bytes, group.pattern, group.probe)
@@ -201,7 +214,7 @@ def _paired(plan: Plan, cells: Sequence[Row], simulated: Simulated, ghz: float) 
         key = (row.contender, row.order, row.footprint_bytes, row.pattern, row.probe)
         # Not of a damaged file that says 0.
         if key in counts and row.ns.median is not None and row.ns.median > 0:
-            yield _Cell(row, counts[key], row.ns.median * ghz)
+            yield _Cell(row, counts[key], row.ns.median * ghz, turns[key[1:]])
 
 
 def _held_out(rows: Iterable[Explained]) -> HeldOut:
@@ -238,9 +251,11 @@ class _Fit:
         if tlbs is not None and tlbs.second_cycles is not None:
             self.parameters["tlb"] = Parameter(tlbs.second_cycles, "documented")
         chases = [cell for cell in measured if cell.chase]
-        in_l1 = [cell for cell in chases if cell.counts.misses[0] < FORESEEN]
-        self._fit_loads(in_l1)
-        self._fit_levels([cell for cell in chases if cell not in in_l1], measured)
+        of_base_pages = [cell for cell in chases if cell.row.order == CHASE_ORDER]
+        self._fit_loads([cell for cell in of_base_pages if cell.misses[0] < FORESEEN])
+        self._fit_l2(of_base_pages)
+        for turns in (False, True):
+            self._fit_beyond(turns, chases, measured)
         self._fit_mispredictions(measured)
 
     def _fit_loads(self, in_l1: Sequence[_Cell]) -> None:
@@ -254,16 +269,42 @@ class _Fit:
             self.forms[cell.row.variant] = cell.cycles - cell.counts.chain.cycles - self._of("load")
             self.used.add(cell.name)
 
-    def _fit_levels(self, chases: Sequence[_Cell], measured: Sequence[_Cell]) -> None:
-        """What a miss takes more at each level, and a page walk: least squares of relative errors.
+    def _fit_l2(self, chases: Sequence[_Cell]) -> None:
+        """What L2 takes more, from the smallest chases that miss L1: they are farthest from L2's edge."""
+        inside = [cell for cell in chases if cell.misses[0] > FORESEEN and cell.misses[1] < FORESEEN]
+        smallest = min((cell.row.footprint_bytes for cell in inside), default=0)
+        self._fit_steps(("l2",), [cell for cell in inside if cell.row.footprint_bytes == smallest])
 
-        Walks and misses go together but in HVO's cells: one with many walks for its misses tells them apart.
+    def _fit_beyond(self, turns: bool, chases: Sequence[_Cell], measured: Sequence[_Cell]) -> None:
+        """What the L3 and memory take more, where encodings take turns and where they do not; and page walks.
+
+        Walks and misses go together but in HVO's cells.  Where there is none to tell them apart, what a walk
+        takes is in what memory takes.
         """
-        steps = ("l2", "l3", "memory", "walk")
-        walked = [cell for cell in measured if cell.walks >= 0.1 and cell.row.probe == "chain"]
-        most = sorted(walked, key=lambda cell: cell.counts.misses[-1] / cell.walks)[:1]
-        cells = [*chases, *(cell for cell in most if chases and cell not in chases)]
-        counts = np.array([[*cell.misses, cell.walks] for cell in cells]).reshape(-1, len(steps))
+        beyond = [cell for cell in chases if cell.turns is turns and cell.misses[1] > FORESEEN]
+        lowest = min((cell.row.order for cell in beyond), default=0)
+        cells = [cell for cell in beyond if cell.row.order == lowest]
+        together = max(
+            (cell.walks / cell.misses[-1] for cell in cells if cell.misses[-1] > FORESEEN), default=0
+        )
+        apart = [
+            cell
+            for cell in measured
+            if cells
+            and cell.turns is turns
+            and cell.row.probe == "chain"
+            and cell.loads >= LATENCY_BOUND
+            and cell.walks >= max(0.1, 2 * together * cell.misses[-1])
+        ]
+        walks = ("walk",) if apart else ()
+        self._fit_steps(
+            tuple(_step(name, turns) for name in ("l3", "memory", *walks)),
+            [*cells, *sorted(apart, key=lambda cell: cell.misses[-1] / cell.walks)[:1]],
+        )
+
+    def _fit_steps(self, steps: Sequence[str], cells: Sequence[_Cell]) -> None:
+        """Least squares of relative errors; what is known already is taken out first."""
+        counts = np.array([[cell.count(step) for step in steps] for cell in cells]).reshape(-1, len(steps))
         seen = counts.max(axis=0, initial=0.0) > FORESEEN
         took = np.array([cell.cycles - self._terms(cell).total for cell in cells])
         weights = 1 / np.array([cell.cycles for cell in cells])
@@ -302,11 +343,11 @@ class _Fit:
             code=self._code(cell),
             form=self.forms.get(cell.row.variant, 0.0),
             l2=misses[0] * self._of("l2"),
-            l3=misses[1] * self._of("l3"),
-            memory=misses[2] * self._of("memory"),
+            l3=misses[1] * self._of(_step("l3", cell.turns)),
+            memory=misses[2] * self._of(_step("memory", cell.turns)),
             aliases=counts.aliases * self._of("l2"),
             tlb=counts.tlb_misses[0] * (1 - cell.ahead) * self._of("tlb"),
-            walks=cell.walks * self._of("walk"),
+            walks=cell.walks * self._of(_step("walk", cell.turns)),
             mispredictions=counts.mispredictions["bimodal"] * self._of("misprediction"),
         )
 
@@ -318,9 +359,10 @@ class _Fit:
             return "runs ahead: lookups do not wait for memory"
         if self.parameters["load"].cycles is None:
             return "no chase in L1 in this run"
-        for level, share in zip(("l2", "l3", "memory"), cell.counts.misses, strict=False):
-            if share > FORESEEN and self.parameters[level].cycles is None:
-                return f"no chase in this run tells what {level} takes"
+        steps = ("l2", _step("l3", cell.turns), _step("memory", cell.turns))
+        for step, share in zip(steps, cell.misses, strict=True):
+            if share > FORESEEN and self.parameters[step].cycles is None:
+                return f"no chase in this run tells what {step} takes"
         return ""
 
     def explained(self, cell: _Cell) -> Explained:
@@ -341,6 +383,11 @@ class _Fit:
             fitted=cell.name in self.used,
             why_not=why_not,
         )
+
+
+def _step(name: str, turns: bool) -> str:
+    """The parameter's name: a memmap that is written anew, turn by turn, is of dirty lines, no other is."""
+    return f"{name} in turns" if turns else name
 
 
 # Probes of which each lookup waits for the one before.
