@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import planted_counts
 import pytest
 import summaries
 from hypothesis import HealthCheck, given, settings
@@ -316,3 +317,112 @@ def test_a_group_without_what_is_compared_is_damaged(tmp_path: Path, role: str) 
     plan = summaries.plan_of([dataclasses.replace(group, cells=cells)])
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan)])
     assert "has a damaged header (a group lacks cells" in refused(path)
+
+
+# ---- What simulated caches make of it, a line of its own.
+
+SIMULATED = planted_counts.simulated_of(PLAN, lambda group, cell: planted_counts.counts_of())
+
+
+def with_line(path: Path, whole: bytes, line: bytes) -> Path:
+    path.write_bytes(whole + line + b"\n")
+    return path
+
+
+def test_what_was_simulated_comes_back(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(whole)
+    assert result_file.read(path).simulated is None
+    writer = result_file.Writer.resume(result_file.read(path))
+    writer.append(SIMULATED)
+    writer.close()
+    assert path.read_bytes().startswith(whole)
+    run = result_file.read(path)
+    assert run.simulated == SIMULATED
+    assert run.done == {(process, index) for process in (0, 1) for index in (0, 1)}
+
+
+def test_it_may_stand_anywhere_and_the_last_one_counts(tmp_path: Path, whole: bytes) -> None:
+    header, *samplings = whole.splitlines(keepends=True)
+    line = msgspec.json.encode(SIMULATED) + b"\n"
+    again = msgspec.json.encode(msgspec.structs.replace(SIMULATED, seed=7)) + b"\n"
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join([header, line, *samplings, again]))
+    run = result_file.read(path)
+    assert run.simulated is not None and run.simulated.seed == 7
+    assert len(run.done) == SAMPLINGS
+
+
+def test_a_resumed_run_keeps_it(tmp_path: Path, whole: bytes) -> None:
+    """Simulated before it was finished: every cell of the plan is there, whatever was measured."""
+    header, *samplings = whole.splitlines(keepends=True)
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(
+        b"".join([header, samplings[0], msgspec.json.encode(SIMULATED), b"\n", samplings[1][:-20]])
+    )
+    writer = result_file.Writer.resume(result_file.read(path))
+    for sampling in samplings[1:]:
+        writer.append(msgspec.json.decode(sampling, type=Sampling))
+    writer.close()
+    run = result_file.read(path)
+    assert run.simulated == SIMULATED
+    assert len(run.done) == SAMPLINGS
+
+
+def _changed(**changes: Any) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.to_builtins(SIMULATED)
+    return decoded | {"kind": "simulated"} | changes
+
+
+CELL = msgspec.to_builtins(SIMULATED.cells[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (_changed(cells=[{**CELL, "group": 9}]), "none of the plan's"),
+        (_changed(cells=[{**CELL, "cell": 99}]), "none of the plan's"),
+        (_changed(cells=[{**CELL, "counts": {**CELL["counts"], "misses": [0.5]}}]), "do not fit its caches"),
+        (_changed(cells=[{**CELL, "counts": {**CELL["counts"], "accesses": -1}}]), "accesses"),
+        (
+            _changed(cells=[{**CELL, "counts": {**CELL["counts"], "mispredictions": {}}}]),
+            "do not fit its caches",
+        ),
+        (_changed(cells={}), "cells"),
+        (_changed(seed=-1), "seed"),
+        (_changed(seed=None), "seed"),
+        (_changed(geometry={}), "geometry"),
+        (_changed(geometry={**_changed()["geometry"], "name": "\x1b[2J"}), ""),
+        (_changed(refused={"mine chain": "two\nlines"}), ""),
+        ({"kind": "simulated"}, "geometry"),
+    ],
+)
+def test_a_damaged_simulated_line_is_named(
+    tmp_path: Path, whole: bytes, line: dict[str, Any], why: str
+) -> None:
+    path = with_line(tmp_path / "r.jsonl", whole, json.dumps(line).encode())
+    said = refused(path)
+    assert f"line {SAMPLINGS + 2} is damaged (" in said and "delete it to read the rest" in said
+    assert why in said and said.isprintable()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 255))
+def test_a_flipped_byte_of_it_is_read_or_refused(tmp_path: Path, whole: bytes, at: float, byte: int) -> None:
+    line = bytearray(msgspec.json.encode(SIMULATED))
+    line[int(at * len(line))] = byte
+    try:
+        run = result_file.read(with_line(tmp_path / "r.jsonl", whole, bytes(line)))
+    except PagebenchError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(run.done) == SAMPLINGS
+
+
+def test_a_file_of_before_it_reads_as_ever(tmp_path: Path, whole: bytes) -> None:
+    """Simulated was not there, and neither was a key of the header's for it."""
+    assert b"simulated" not in whole
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(whole)
+    run = result_file.read(path)
+    assert (run.simulated, len(run.samples)) == (None, SAMPLINGS)
