@@ -107,6 +107,9 @@ class Latencies:
         )
 
 
+PLANTED = Latencies(forms={"mask-select": 1.5})
+
+
 def row_of(group: Group, cell: Cell, cycles: float | None) -> Row:
     """A summary's row, of that time alone."""
     ns = None if cycles is None else cycles / GHZ
@@ -228,7 +231,7 @@ def behaviour(plan: Plan, model: Model = counts, explanation: bool = False, **ch
     compared = [cell for group in plan.groups for cell in group.cells if cell.role == "contender"]
     explained = None
     if explanation:
-        explained = explain(plan, rows_of(plan, took(Latencies(forms={"mask-select": 1.5}))), simulated, GHZ)
+        explained = explain(plan, rows_of(plan, took(PLANTED)), simulated, GHZ)
     forms = {name: {p: code.form for p, code in one.probes.items()} for name, one in header.variants.items()}
     return Behaviour(
         tool=header.tool,

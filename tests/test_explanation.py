@@ -13,14 +13,24 @@ import pytest
 import summaries
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_counts import GEOMETRY, Latencies, counts, counts_of, row_of, rows_of, simulated_of, took, world
+from planted_counts import (
+    GEOMETRY,
+    PLANTED,
+    Latencies,
+    counts,
+    counts_of,
+    row_of,
+    rows_of,
+    simulated_of,
+    took,
+    world,
+)
 
 from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.results.explanation import Explained, Explanation, explain
 from pagebench.results.simulated import Counts
 from pagebench.units import KIB, MIB
 
-PLANTED = Latencies(forms={"mask-select": 1.5})
 # By what they are called: those beyond L2 twice, where encodings take turns (above order 0) and where not.
 PARAMETERS = {
     **{name: name for name in ("load", "l2", "l3", "memory", "tlb", "misprediction")},
