@@ -139,7 +139,6 @@ class TestBeside:
         (warning,) = asking.beside(path, None, {}).warnings
         assert warning == "measured on another machine (Another CPU), whose caches are simulated"
 
-    @pytest.mark.xfail(reason="sysfs of this machine is read for another one's", strict=True)
     def test_another_machines_caches_are_not_this_ones(self, tmp_path: Path) -> None:
         other = describe(cpu_model="Neoverse-N1", vendor="0x41", family="8", model="0xd0c")
         path = file_of(tmp_path / "r.jsonl", PLAN, machine=other)

@@ -47,8 +47,8 @@ def test_cells_that_were_fitted_are_marked_and_have_no_share() -> None:
 
 def test_parameters_are_said_with_their_cells() -> None:
     text = " ".join(" ".join(parameters(WHOLE)).split())
-    for name, what in PARAMETERS.items():
-        assert f"{what} {getattr(PLANTED, name):.1f} " in text
+    for name in WHOLE.parameters:
+        assert f"{PARAMETERS[name]} {getattr(PLANTED, name.removesuffix(' in turns')):.1f} " in text
     assert "documented" in text
     assert max(map(len, parameters(WHOLE))) <= WIDTH
 
@@ -65,9 +65,9 @@ def test_nothing_held_out_is_none() -> None:
 
 
 def test_reasons_are_said_once_with_their_cells() -> None:
-    text = " ".join(" ".join(explained_tables(explanation_of(footprints=(16 * KIB, 4 * MIB)))).split())
+    text = " ".join(" ".join(explained_tables(explanation_of(footprints=(16 * KIB, 256 * KIB)))).split())
     assert text.count("no model: ") == 1
-    assert "no model: pointer-branch at order 0 16K, order 0 4M: runs ahead" in text
+    assert "no model: pointer-branch at order 0 16K, order 0 256K: runs ahead" in text
 
 
 def test_a_run_in_which_nothing_is_modelled_has_no_table() -> None:

@@ -100,12 +100,7 @@ def test_the_report_is_the_golden_one(name: str) -> None:
     check_golden(name, report.render(behaviour_of(name)), "tests/test_report_cache.py")
 
 
-TOO_LONG = pytest.mark.xfail(reason="blanks at the end of explained.py's header", strict=True)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=TOO_LONG if name == "cache-explained" else []) for name in BEHAVIOURS]
-)
+@pytest.mark.parametrize("name", BEHAVIOURS)
 def test_every_line_fits_a_mail(name: str) -> None:
     text = report.render(behaviour_of(name))
     assert misfits(text) == []
@@ -205,7 +200,6 @@ def test_counted_and_simulated_stand_side_by_side() -> None:
     assert misfits("\n".join(lines[2:])) == []
 
 
-@pytest.mark.xfail(reason="one column too many, and no blank before `branch`", strict=True)
 def test_what_stands_side_by_side_fits_a_mail() -> None:
     behaviour = behaviour_of("cache")
     rows = planted_counts.rows_of(behaviour.plan, lambda group, cell: 10.0)

@@ -105,14 +105,14 @@ def _differences(measured_on: machine.Machine) -> list[str]:
 
 
 def _here(described: machine.Machine, calibrated: Calibration | None) -> Geometry:
-    """The geometry of a machine; how its 2M pages are mapped is measured, if it is this one."""
-    huge_pages: names.HugePages | None = None
-    if not _differences(described):
-        try:
-            huge_pages = "whole" if calibration.huge_pages_reach(described.cpu) else "split"
-        except OSError as error:
-            raise PagebenchError(f"cannot simulate: {error.strerror}") from error
+    """The geometry of a machine; of another one than this as far as its description goes."""
     measured = None if calibrated is None else calibrated.l3_measured_bytes
+    if _differences(described):
+        return geometry.elsewhere(described, measured)
+    try:
+        huge_pages: names.HugePages = "whole" if calibration.huge_pages_reach(described.cpu) else "split"
+    except OSError as error:
+        raise PagebenchError(f"cannot simulate: {error.strerror}") from error
     return geometry.here(described, measured, huge_pages=huge_pages)
 
 

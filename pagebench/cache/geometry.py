@@ -237,12 +237,28 @@ def here(
     huge_pages: names.HugePages | None = None,
 ) -> Geometry:
     """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
+    return _of(described, "caches by sysfs", _caches(described.cpu, root), l3_measured_bytes, huge_pages)
+
+
+def elsewhere(described: Machine, l3_measured_bytes: int | None) -> Geometry:
+    """Another machine's: its CPU's, if that is known, or else the sizes that it said, of 16 ways each."""
+    sizes = (described.caches.l1d_bytes, described.caches.l2_bytes, described.caches.l3_bytes)
+    said = tuple(of_size(size, WAYS) for size in sizes if size)
+    return _of(described, "sizes as it said", () if _known(described) else said, l3_measured_bytes, None)
+
+
+def _of(
+    described: Machine,
+    by: str,
+    said: tuple[Cache, ...],
+    l3_measured_bytes: int | None,
+    huge_pages: names.HugePages | None,
+) -> Geometry:
     known = _known(described)
-    said = _caches(described.cpu, root)
     caches = said or (known[1].caches if known else ())
     if not caches:
         raise PagebenchError("this machine does not say what caches it has: name a CPU with --geometry")
-    source = ["caches by sysfs" if said or not known else f"caches of {known[0]}"]
+    source = [by if said or not known else f"caches of {known[0]}"]
     if l3_measured_bytes is not None and len(caches) == 3:
         caches = (*caches[:2], of_size(l3_measured_bytes, caches[2].ways))
         source.append("L3 as measured")

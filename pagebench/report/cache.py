@@ -147,21 +147,23 @@ def side_by_side(cells: Sequence[Row], plan: Plan, simulated: Simulated | None) 
     if simulated is None or not counted:
         return []
     events = [event for event in _COUNTED if any(event in row.counts for row in counted.values())]
-    lines = ["", "per lookup, counted by the PMU and simulated, with the pattern's own accesses"]
-    heads = "".join(f"{_COUNTED[event][0]:>6}{'sim.':>5}" for event in events)
-    lines.append(f"{'':7}ord  mem {'':{NAME}}{heads}")
+    lines = ["", *paragraph("per lookup, counted by the PMU and simulated, with the pattern's own accesses")]
+    heads = "".join(f"{_COUNTED[event][0]:>7}{'sim.':>5}" for event in events)
+    last = None
     for group, cell, counts in rows(plan, simulated):
-        row = counted.get(
-            (group.probe, group.pattern, group.order, group.footprint_bytes, str(cell.contender))
-        )
+        probe, pattern = group.probe, group.pattern
+        row = counted.get((probe, pattern, group.order, group.footprint_bytes, str(cell.contender)))
         if row is None:
             continue
+        if (probe, pattern) != last:
+            lines += [f"{probe}, {pattern}", f"ord  mem {'':{NAME - 3}}{heads}"]
+            last = probe, pattern
         values = "".join(
-            f"{_or_none(row.counts.get(event)):>6}{per_lookup(_COUNTED[event][1](counts)):>5}"
+            f"{_or_none(row.counts.get(event)):>7}{per_lookup(_COUNTED[event][1](counts)):>5}"
             for event in events
         )
-        where = f"{group.probe:7}{group.order:3} {size_text(group.footprint_bytes):>4} "
-        lines.append(f"{where}{short(row.contender)[:NAME]:{NAME}}{values}")
+        where = f"{group.order:3} {size_text(group.footprint_bytes):>4}"
+        lines.append(f"{where} {short(row.contender)[: NAME - 3]:{NAME - 3}}{values}")
     return lines
 
 

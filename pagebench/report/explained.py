@@ -25,7 +25,7 @@ def explained_tables(explanation: Explanation) -> list[str]:
         if modelled:
             lines += ["", f"{probe}, {pattern}: ns per lookup, and what explains them"]
             lines.append(
-                "ord  mem " + " " * NAME + "".join(name.rjust(6) for name in ("ns", *SHOWN)) + "   rest      "
+                "ord  mem " + " " * NAME + "".join(name.rjust(6) for name in ("ns", *SHOWN)) + "   rest"
             )
         for row in modelled:
             lines.append(_explained_row(row, ns))
