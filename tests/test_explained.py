@@ -12,7 +12,7 @@ from planted_counts import PLANTED, counts, rows_of, simulated_of, took, world
 from pagebench.report import WIDTH
 from pagebench.report.explained import PARAMETERS, explained_tables, how_good, parameters
 from pagebench.results.explanation import Explanation, HeldOut, explain
-from pagebench.units import KIB, MIB
+from pagebench.units import KIB
 
 
 def explanation_of(**axes: tuple[int, ...] | tuple[str, ...]) -> Explanation:
