@@ -49,8 +49,9 @@ IDENTITY_GOAL_CYCLES = 1.3
 # The rest: warm-ups, a fifth; encodings that take turns; add chains around each of their segments.
 TIMED_SHARE_GOAL = 0.5
 HELP_GOAL_SECONDS = 0.3
-# M accesses/s of simulated caches, in plain C and by the best SIMD: all in the first level, none in any.
-SIMULATED_GOALS = {"none": (50, 20), "best": (500, 90)}
+# How many times as fast as plain C caches are simulated by SIMD: all accesses hit the first level, or none any.
+# 7.6 and 4.9 on Sapphire Rapids by AVX-512, 551 and 138 M accesses/s; 4.1 and 2.8 by AVX2.
+SIMULATED_GOALS = {True: 2.5, False: 2.0}
 SIMULATED_CACHES = (core.Cache(64, 12), core.Cache(1024, 16), core.Cache(32768, 16))  # 48K, 1M, 32M
 SIMULATED_CHUNK = 1 << 16
 # 0.43 on Sapphire Rapids, where the file of 24 processes took 1.55 before.
@@ -276,30 +277,45 @@ def test_fold(benchmark: BenchmarkFixture, pinned: int) -> None:
 
 @pytest.mark.benchmark(group="cache simulator", timer=TIMER.read)
 @pytest.mark.parametrize("stays", [True, False], ids=["L1", "all miss"])
-@pytest.mark.parametrize("simd", SIMULATED_GOALS)
-def test_simulate_caches(benchmark: BenchmarkFixture, simd: str, stays: bool, pinned: int) -> None:
+def test_simulate_caches(benchmark: BenchmarkFixture, stays: bool, pinned: int) -> None:
     rng = np.random.default_rng(1)
     # Twice as many lines as the last level holds, each set's in the same order every time: LRU has none.
     lines = rng.integers(0, 16 * KIB // 64, SIMULATED_CHUNK) if stays else rng.permutation(64 * MIB // 64)
     chunks = lines.astype(np.uint64).reshape(-1, SIMULATED_CHUNK)
-    took: list[float] = []
-    with core.CacheSim(core.CacheGeometry(SIMULATED_CACHES), simd == "best") as sim:
-        if simd == "best" and sim.simd == "none":
+    took: dict[bool, list[float]] = {True: [], False: []}
+    with ExitStack() as stack:
+        sims = {
+            simd: stack.enter_context(core.CacheSim(core.CacheGeometry(SIMULATED_CACHES), simd))
+            for simd in took
+        }
+        if sims[True].simd == "none":
             pytest.skip("no SIMD for caches on this machine")
 
+        def simulate(sim: core.CacheSim) -> None:
+            for chunk in chunks:
+                sim.run(chunk)
+
         def run() -> None:
-            took.append(seconds(lambda: [sim.run(chunk) for chunk in chunks]))
-            TIMER.advance(took[-1])
+            for simd, sim in sims.items():
+                took[simd].append(seconds(partial(simulate, sim)))
+            TIMER.advance(took[True][-1])
 
         run()
-        before = sim.counts
-        benchmark.pedantic(run, rounds=200 if stays else 9)
-        counts = sim.counts - before
+        before = sims[True].counts
+        benchmark.pedantic(run, rounds=100 if stays else 7)
+        counts = sims[True].counts - before
     assert (counts.misses.sum(axis=1) == (0 if stays else counts.accesses.sum())).all()
-    speed = lines.size / min(took) / 1e6
-    least = SIMULATED_GOALS[simd][0 if stays else 1]
-    benchmark.extra_info.update(simd=sim.simd)
-    judge(benchmark, f"at least {least} M accesses/s", speed, speed >= least)
+    speeds = {simd: lines.size / min(times) / 1e6 for simd, times in took.items()}
+    benchmark.extra_info.update(
+        simd=sims[True].simd, accesses_per_us=round(speeds[True]), plain_accesses_per_us=round(speeds[False])
+    )
+    ratio = speeds[True] / speeds[False]
+    judge(
+        benchmark,
+        f"at least {SIMULATED_GOALS[stays]} times as fast as plain C",
+        ratio,
+        ratio >= SIMULATED_GOALS[stays],
+    )
 
 
 @pytest.mark.benchmark(group="command line")
