@@ -1098,7 +1098,6 @@ static void test_counters(void)
 	CHECK_EQ(lowest_free_fd(), free_fd);
 }
 
-<<<<<<< HEAD
 enum { STREAM = 5000 };
 
 /* Accesses of every class to few enough lines, every other of them in a row. */
@@ -1379,7 +1378,8 @@ static void test_predictor(void)
 	CHECK_EQ(pb_predictor_create(PB_PREDICTOR_TAGE + 1, &predictor),
 		 -EINVAL);
 	pb_predictor_destroy(NULL);
-=======
+}
+
 #define FLAG(n)	  (1ULL << (n))
 #define HEAD_FLAG FLAG(15)
 #define TAIL_FLAG FLAG(16)
@@ -1458,7 +1458,6 @@ static void test_fold(void)
 	pb_fold_init(7, &fold);
 	CHECK_EQ(fold_all(&fold, flags, PAGES, 0, runs), 0);
 	CHECK_EQ(fold.first, 7 + PAGES);
->>>>>>> b6a6aaf (pageflags: fold /proc/kpageflags to runs of folios)
 }
 
 static const struct {
@@ -1490,15 +1489,12 @@ static const struct {
 	{ "pin", test_pin },
 	{ "counters, parsing", test_counters_parse },
 	{ "counters", test_counters },
-<<<<<<< HEAD
 	{ "caches, LRU", test_cachesim_lru },
 	{ "caches, options", test_cachesim_options },
 	{ "caches, refused", test_cachesim_refused },
 	{ "translation", test_translate },
 	{ "predictors", test_predictor },
-=======
 	{ "fold", test_fold },
->>>>>>> b6a6aaf (pageflags: fold /proc/kpageflags to runs of folios)
 };
 
 int main(void)
