@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -837,6 +838,62 @@ static void test_reserve_refused(void)
 	CHECK(base == &sentinel);
 }
 
+/* A recording loop's two words, and a loop that records each of its offsets. */
+static uint64_t *record_words[2];
+
+static const void *recording_loop(const void *base, const uint32_t *offsets,
+				  size_t n)
+{
+	uint64_t *at = record_words[0];
+
+	for (size_t i = 0; i < n; i++)
+		*at++ = offsets[i];
+	record_words[1] = at;
+	return (const char *)base + n;
+}
+
+static void test_recorder(void)
+{
+	uint64_t *const words[2] = { (uint64_t *)&record_words[0],
+				     (uint64_t *)&record_words[1] };
+	/* For one more than pages of 64 KiB have room for. */
+	static uint32_t offsets[(1 << 13) + 1];
+	const size_t room = 4096 / sizeof(uint64_t);
+	struct pb_recorder recorder = { .bytes = 1 };
+	struct sigaction before, after;
+	const void *last;
+	size_t n = 0;
+
+	CHECK_EQ(pb_recorder_init(0, &recorder), -EINVAL);
+	CHECK_EQ(pb_recorder_init(SIZE_MAX / 32, &recorder), -EINVAL);
+	CHECK_EQ(recorder.bytes, 1);
+	CHECK_EQ(pb_recorder_init(room, &recorder), 0);
+	CHECK(recorder.bytes >= room * sizeof(uint64_t));
+	for (uint32_t i = 0; i < ARRAY_SIZE(offsets); i++)
+		offsets[i] = draw(1000);
+	CHECK_EQ(sigaction(SIGSEGV, NULL, &before), 0);
+	for (int again = 0; again < 2; again++) {
+		size_t fits = recorder.bytes / sizeof(uint64_t);
+
+		CHECK_EQ(pb_recorder_run(&recorder, words, recording_loop,
+					 words, offsets, fits, &last, &n),
+			 0);
+		CHECK_EQ(n, fits);
+		CHECK_EQ((const char *)last - (const char *)words, fits);
+		for (size_t i = 0; i < n; i++)
+			CHECK_EQ(recorder.records[i], offsets[i]);
+		/* What a checker would take for our mistake. */
+		if (!getenv("CORE_WITHOUT_FAULTS"))
+			CHECK_EQ(pb_recorder_run(&recorder, words,
+						 recording_loop, words, offsets,
+						 fits + 1, &last, &n),
+				 -ENOBUFS);
+	}
+	CHECK_EQ(sigaction(SIGSEGV, NULL, &after), 0);
+	CHECK(before.sa_handler == after.sa_handler);
+	pb_recorder_deinit(&recorder);
+}
+
 static void spin(uint64_t ns)
 {
 	uint64_t start = pb_gettime();
@@ -1483,6 +1540,7 @@ static const struct {
 	{ "reserve", test_reserve },
 	{ "reserve, refused", test_reserve_refused },
 	{ "frames, refused", test_frames_refused },
+	{ "recorder", test_recorder },
 	{ "clock", test_clock },
 	{ "core cycles", test_core_cycles },
 	{ "sampler", test_sampler },
