@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -273,6 +278,38 @@ def test_a_process_that_is_killed_is_a_line(tiny: Build, monkeypatch: pytest.Mon
     with pytest.raises(PagebenchError, match="a process that simulated was killed") as error:
         simulate(tiny(LEVELS, **ASKED), SMALL)
     assert "\n" not in str(error.value)
+
+
+FOR_EVER = """
+import sys, time
+from pathlib import Path
+from pagebench import cli
+from pagebench.cache import simulation
+
+def never_ends(*_):
+    Path(sys.argv[1]).touch()
+    time.sleep(3600)
+
+simulation._simulate_group = never_ends
+sys.exit(cli.main(("cache", "--geometry", "zen2", "--footprints", "16K", "--orders", "0", "--no-plots")))
+"""
+
+
+def test_an_interrupt_does_not_wait_for_what_is_simulated(tmp_path: Path) -> None:
+    """As a terminal sends it, to all of them."""
+    begun = tmp_path / "begun"
+    argv = [sys.executable, "-c", FOR_EVER, str(begun)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            while not begun.exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, error) == (130, "pagebench: interrupted\n")
 
 
 def test_what_a_process_refuses_is_said(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,8 +112,8 @@ _inherited: list[_Job] = []
 
 
 def _begin(plan: groups.Plan, geometry: Geometry, ready: recorded.Recorded) -> None:
-    """In a child: an interrupt is its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a child: an interrupt ends it, and its parent has not to wait for what it simulates."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _inherited.append(_Job(plan, geometry, ready))
 
 
