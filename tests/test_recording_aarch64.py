@@ -260,6 +260,7 @@ def by_hand(texts: dict[str, str], scratch: Path) -> tuple[Path, dict[Any, recor
     return program_of(probes, dict.fromkeys(texts, ("", 0, "")), [variant], scratch)
 
 
+@pytest.mark.slow
 def test_accesses_by_hand(tmp_path: Path) -> None:
     program, made = by_hand({text: text for text in (*ACCESSES, ON_STACK)}, tmp_path)
     for text, (found, base, _) in run(program, made, 0, 1).items():
@@ -269,6 +270,7 @@ def test_accesses_by_hand(tmp_path: Path) -> None:
         assert [(kind, size, at - base) for kind, size, at in found.accesses] == ACCESSES[text], text
 
 
+@pytest.mark.slow
 def test_conditional_jumps_by_hand(tmp_path: Path) -> None:
     """Each of them behind accesses that are recorded: what it sees of the flags is not theirs."""
     texts = {name: f"cmp x2, #2; ldr x3, [x0]; str x3, [x0, #8]; b.{name} 1f" for name in CONDITIONS}
