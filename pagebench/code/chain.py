@@ -63,7 +63,7 @@ def _issue(op: Op, ready: dict[str, float], load: float, adds_at_rename: bool) -
     if memory and not _only_stores(op):
         # The load waits for its address alone, and what the loop itself stored is forwarded.
         begins = max(begins, _latest(ready, registers(memory) | {stored}) + load)
-    takes = 0.0 if op.name.startswith(("mov", "ldr", "ldu")) else _cycles(op, adds_at_rename)
+    takes = 0.0 if op.name.startswith(("mov", "ldr", "ldu", "str", "stu")) else _cycles(op, adds_at_rename)
     for register in op.writes:
         ready[register] = begins + takes
     if _stores(op) and stored.startswith(("memory rsp", "memory sp")):
@@ -75,6 +75,8 @@ def _latest(ready: Mapping[str, float], of: Iterable[str]) -> float:
 
 
 def _stores(op: Op) -> bool:
+    if op.name.startswith("st"):  # aarch64's, which has the place last
+        return bool(op.memory)
     return bool(op.memory) and op.memory == op.args[0] and op.name not in {"cmp", "test", "bt"}
 
 
