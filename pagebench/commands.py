@@ -133,8 +133,8 @@ def _simulated(path: Path) -> Summary | None:
 
     try:
         asking.into_file(path)
-    except PagebenchError as error:
-        print(f"pagebench: caches were not simulated: {error}", file=sys.stderr)
+    except (PagebenchError, KeyboardInterrupt) as error:
+        print(f"pagebench: caches were not simulated: {error or 'interrupted'}", file=sys.stderr)
         return None
     return _summary_of(path)
 

@@ -140,7 +140,7 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         "command": f"python -m pagebench run --seed {plan.seed}",
         "plan": msgspec.to_builtins(plan),
         "machine": MACHINE,
-        "warnings": ["no PMU: cycles come from the add chain, and there are no cache-miss counts"],
+        "warnings": ["no PMU: cycles come from the add chain, and cache misses are simulated"],
         "compiler": {"name": "gcc 12.2.0", "cflags": "-O2 -std=gnu11 -fno-strict-aliasing"},
         "calibration": {"l3_measured_bytes": LEVELS.l3_bytes, "latency_ns": [[MIB, 9.0], [2 * MIB, 12.5]]},
         "clock": {"kind": "counter", "granularity_ns": 10.0, "cost_ns": 8.2},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pagebench.host import machine
@@ -76,3 +78,29 @@ def test_this_machines_l3_is_measured_and_the_cpus_are_given_back() -> None:
     assert footprints == [32 * KIB, 128 * KIB, 256 * KIB, 512 * KIB]
     assert all(ns > 0 for _, ns in measured.latency_ns)
     assert footprints[1] <= measured.l3_measured_bytes <= footprints[-1]
+
+
+@pytest.mark.parametrize("spread, reach", [(3.1, True), (4.6, False)])
+def test_huge_pages_reach_as_far_as_a_line_in_each_page_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, spread: float, reach: bool
+) -> None:
+    """With an entry of the TLB for each small page there would be too few of them."""
+    seen: list[tuple[int, int]] = []
+
+    def chase(clock: object, memory: object, folio_map: object, pfns: Any, warm: int) -> float:
+        lines = np.unique(pfns)
+        seen.append((len(lines), len(np.unique(lines // 64))))
+        # Spread over as many sets of L1, too.
+        assert len(np.unique(lines % 64)) == 64
+        return 3.0 if len(seen) == 1 else spread
+
+    monkeypatch.setattr(calibration, "_chase_ns", chase)
+    assert calibration.huge_pages_reach(machine.default_cpu()) is reach
+    assert seen == [(calibration.SPREAD, 4), (calibration.SPREAD, calibration.SPREAD)]
+
+
+@pytest.mark.slow
+def test_whether_they_reach_is_a_matter_of_the_machine() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert calibration.huge_pages_reach(machine.default_cpu()) in (True, False)
+    assert os.sched_getaffinity(0) == allowed

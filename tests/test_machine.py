@@ -132,7 +132,7 @@ def test_an_amd_virtual_machine(tmp_path: Path) -> None:
     assert machine.warnings(found) == [
         "virtual machine (KVM): TLB misses walk two page tables, there is steal time, "
         "absolute numbers are its own; prefer bare metal for them",
-        "no PMU: cycles come from the add chain, and there are no cache-miss counts",
+        "no PMU: cycles come from the add chain, and cache misses are simulated",
     ]
 
 

@@ -146,3 +146,12 @@ def test_every_page_of_a_machine_is_found_in_every_layout(name: str, layout: str
 def test_kinds_are_the_captures() -> None:
     assert tuple(FOLIO_KINDS) == captures.KINDS
     assert core.FOLIO_DTYPE.names == ("head", "order", "pages")
+
+
+def test_a_window_without_such_pages_has_no_cell(tiny: Tiny, tmp_path: Path) -> None:
+    source = written(tmp_path, [("large", 2, 1024), ("slab", 0, 64)], 0)
+    plan = tiny(folios=source, orders=None, footprints=("16K", "1M"), patterns=("kind:slab",))
+    compared = {group.footprint_bytes for group in plan.groups if group.purpose == "compare"}
+    assert compared == {machine_folios.whole_bytes(source, 64)}
+    with pytest.raises(PagebenchError, match=r"nothing to measure .*no page is of the pattern kind:slab"):
+        tiny(folios=source, orders=None, footprints=("16K",), patterns=("kind:slab",))

@@ -99,3 +99,18 @@ def test_our_own_pages() -> None:
         assert "hides pfns" in str(error)
         pytest.skip("pfns are shown with CAP_SYS_ADMIN alone")
     assert len(pfns) > 500 and pfns.min() >= 0
+
+
+def test_own_frames(tmp_path: Path) -> None:
+    present = 1 << 63
+    root = plant(tmp_path, {"proc/self/pagemap": words(*(present | n for n in (7, 9, 8)), present)})
+    assert proc_pages.own_frames(0, 3, root).tolist() == [7, 9, 8]
+    assert proc_pages.own_frames(PAGE, 2, root).tolist() == [9, 8]
+    for first, count in ((3, 1), (2, 5)):  # hidden, and not there
+        with pytest.raises(PagebenchError, match="--pagemap is for root alone"):
+            proc_pages.own_frames(first * PAGE, count, root)
+
+
+def test_own_frames_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(PagebenchError, match="cannot read /proc/self/pagemap"):
+        proc_pages.own_frames(0, 1, tmp_path)

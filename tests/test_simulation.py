@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from planted_captures import HERE
 
 from pagebench import core
 from pagebench.cache import geometry, simulation
 from pagebench.cache.simulation import batches, contenders, simulate
 from pagebench.errors import PagebenchError
-from pagebench.plan import groups
+from pagebench.plan import groups, machine_folios
 from pagebench.results.simulated import Cache, Counts, Geometry, Simulated, Tlb, Tlbs, check_fits
 from pagebench.units import KIB, MIB
 
@@ -349,3 +350,31 @@ def test_a_wrong_head_is_never_simulated(tiny: Build, monkeypatch: pytest.Monkey
 
 
 KNOWN = core.built_in_variants()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells its frames to root alone")
+@pytest.mark.parametrize("contender", ["branchless@plain:4k", "branchless@hvo-shared"])
+def test_frames_of_this_kernel_miss_as_often_as_drawn_ones(contender: str, run: Run) -> None:
+    asked: dict[str, Any] = {"contenders": (contender,), "orders": (9,), "footprints": ("256K",)}
+    # A second level of more sets than a page has lines.
+    many_sets = msgspec.structs.replace(SMALL, huge_pages="split", caches=(Cache(8, 8), Cache(1024, 2)))
+    drawn, there = (
+        only(run(msgspec.structs.replace(many_sets, frames=frames), **asked)[0])
+        for frames in ("drawn", "pagemap")
+    )
+    assert (there.accesses, there.lines, there.pages) == (drawn.accesses, drawn.lines, drawn.pages)
+    # What is in which set of L1 is known from the address; beyond it is chance.
+    assert there.misses[0] == pytest.approx(drawn.misses[0], abs=0.02)
+    assert there.misses != drawn.misses
+
+
+def test_what_a_captured_process_walks(run: Run) -> None:
+    """A machine's folios, in the order of a process' page tables: neighbours follow each other."""
+    source = machine_folios.of(HERE / "process.folios.gz")
+    axes: dict[str, Any] = {"orders": None, "footprints": ("2M",), "folios": source}
+    split = msgspec.structs.replace(SMALL, huge_pages="split")
+    walked, drawn = (only(run(split, patterns=(name,), **axes)[0]) for name in ("captured", "random"))
+    folio_map = machine_folios.folio_map(source, 2 * MIB, 64)
+    assert folio_map.mapped is not None
+    assert walked.lines == len(np.unique(folio_map.mapped)) < drawn.lines
+    assert walked.tlb_misses[0] < 0.9 * drawn.tlb_misses[0]

@@ -198,5 +198,5 @@ def warnings(machine: Machine) -> list[str]:
         vm = f"virtual machine ({machine.hypervisor}): TLB misses walk two page tables, there is steal time"
         lines += [f"{vm}, absolute numbers are its own; prefer bare metal for them"]
     if machine.pmu == "none":
-        lines += ["no PMU: cycles come from the add chain, and there are no cache-miss counts"]
+        lines += ["no PMU: cycles come from the add chain, and cache misses are simulated"]
     return lines

@@ -23,6 +23,10 @@ SLAB_PAGES = 16
 Ints = npt.NDArray[np.int64]
 
 
+class NoPagesError(PagebenchError):
+    """Where a pattern has nothing to look up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A pattern by name; ``share`` of heads and ``kinds`` of folios are for those that take one."""
@@ -168,7 +172,7 @@ def _captured(
 ) -> Ints:
     """What a walk of the process' page tables sees, from a drawn place on, again and again."""
     if folio_map.mapped is None:
-        raise PagebenchError(
+        raise NoPagesError(
             "the capture has no process in it, or none of its pages in this window: "
             "capture with --pid, or give larger footprints"
         )
@@ -201,14 +205,14 @@ DRAWN: Mapping[str, Draw] = {
 
 def _some(pattern: Pattern, pfns: Ints) -> Ints:
     if not len(pfns):
-        raise PagebenchError(f"no page is of the pattern {pattern}: give other orders or footprints")
+        raise NoPagesError(f"no page is of the pattern {pattern}: give other orders or footprints")
     return pfns
 
 
 def _tails_among(pattern: Pattern, folio_map: FolioMap, pfns: Ints) -> Ints:
     tails: Ints = pfns[folio_map.heads_of(pfns) != pfns]
     if not len(tails):
-        raise PagebenchError(f"the pattern {pattern} needs tail pages: give an order above 0")
+        raise NoPagesError(f"the pattern {pattern} needs tail pages: give an order above 0")
     return tails
 
 

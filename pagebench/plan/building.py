@@ -14,13 +14,14 @@ from pagebench.errors import PagebenchError
 from pagebench.memmap import models
 from pagebench.memmap.folios import check_fits, check_reach
 from pagebench.memmap.layouts import check_map_count
-from pagebench.memmap.patterns import Pattern, draw
+from pagebench.memmap.patterns import NoPagesError, Pattern, draw
 from pagebench.names import MAX_FOLIO_ORDER, ORDERS
 from pagebench.plan import machine_folios
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan, Role
 from pagebench.plan.options import Options, footprint_bytes
 from pagebench.plan.places import mapped_frames, memmap_bytes, memory_bytes, reserved_memory_bytes
 from pagebench.plan.presets import Grid
+from pagebench.units import format_size
 from pagebench.variants import registry
 
 Control = Literal["control-reference", "control", "control-eighth"]
@@ -81,7 +82,7 @@ def _machine_orders(options: Options, size: int, pattern: Pattern) -> tuple[int,
     if pattern.row.folios == "slabs":
         raise PagebenchError(f"the pattern {pattern} has folios of its own: leave it or --folios out")
     found = machine_folios.folio_map(options.folios, size, options.struct_page_bytes)
-    # What cannot be drawn from these folios is said before anything is measured.
+    # Which pages there are depends on the window.
     draw(pattern, found, size, 1, np.random.default_rng(0))
     return machine_folios.largest_order(found), machine_folios.largest_order(found, optimised=True)
 
@@ -159,7 +160,11 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         for asked, size, pattern, probe in product(grid.orders, sizes, patterns, grid.probes):
             order = optimised_order = asked
             if options.folios is not None:
-                order, optimised_order = _machine_orders(options, size, pattern)
+                try:
+                    order, optimised_order = _machine_orders(options, size, pattern)
+                except NoPagesError as error:
+                    missing.append(f"{probe} over {format_size(size)}: {error}")
+                    continue
             if not pattern.exists_at(order) or (probes[probe].writes_tails and pattern.name != "heads"):
                 missing.append(f"{probe} over {pattern} at order {order}")
                 continue
@@ -184,7 +189,7 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
             groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
     if not groups:
-        what = f" ({missing[0]} has no cell)" if missing else ""
+        what = f" ({missing[0]}{'' if ': ' in missing[0] else ' has no cell'})" if missing else ""
         raise PagebenchError(f"nothing to measure{what}: name orders, footprints, patterns and probes")
     if control_at is None:
         groups["control",] = _control_group(options, levels, contenders[0], timed)

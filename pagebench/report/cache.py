@@ -13,7 +13,7 @@ from pagebench.host.machine import Machine
 from pagebench.names import LINE_BYTES, PREDICTORS
 from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.report.explained import explained_tables, how_good
-from pagebench.report.tables import ordered, paragraph, short, size_text
+from pagebench.report.tables import cut, ordered, paragraph, short, size_text
 from pagebench.results.explanation import Explanation
 from pagebench.results.lines import Tool
 from pagebench.results.simulated import Counts, Simulated
@@ -43,7 +43,7 @@ def rows(plan: Plan, simulated: Simulated) -> Iterator[tuple[Group, Cell, Counts
 
 
 COLUMN, NAME = 5, 21
-HEADS = ("TLB1", "TLB2", "bim", "tage")
+TLBS, PREDICTED = ("TLB1", "TLB2"), ("bim", "tage")
 
 
 def render(behaviour: Behaviour) -> str:
@@ -69,7 +69,8 @@ def _forms(forms: Mapping[str, Mapping[str, str]]) -> list[str]:
     for variant, by_probe in forms.items():
         for form in dict.fromkeys(form for form in by_probe.values() if form != "none"):
             by_form.setdefault(form, []).append(variant)
-    return paragraph("forms: " + "; ".join(f"{form}: {', '.join(mine)}" for form, mine in by_form.items()))
+    said = "; ".join(f"{form}: {', '.join(mine)}" for form, mine in by_form.items())
+    return paragraph(f"forms: {said}") if said else []
 
 
 def folios(plan: Plan) -> list[str]:
@@ -118,10 +119,11 @@ def legend() -> list[str]:
 def tables(plan: Plan, simulated: Simulated) -> list[str]:
     """A table for each pattern and the probes that have the same: a row per order, footprint, contender."""
     every = list(rows(plan, simulated))
+    tlbs = TLBS if simulated.geometry.tlbs else ()
     bodies: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for probe, pattern in ordered((group.probe, group.pattern) for group, _, _ in every):
         mine = [row for row in every if (row[0].probe, row[0].pattern) == (probe, pattern)]
-        bodies.setdefault((pattern, tuple(_table(mine))), []).append(probe)
+        bodies.setdefault((pattern, tuple(_table(mine, tlbs))), []).append(probe)
     return [
         line
         for (pattern, body), probes in bodies.items()
@@ -163,7 +165,7 @@ def side_by_side(cells: Sequence[Row], plan: Plan, simulated: Simulated | None) 
             for event in events
         )
         where = f"{group.order:3} {size_text(group.footprint_bytes):>4}"
-        lines.append(f"{where} {short(row.contender)[: NAME - 3]:{NAME - 3}}{values}")
+        lines.append(f"{where} {cut(short(row.contender), NAME - 3):{NAME - 3}}{values}")
     return lines
 
 
@@ -175,20 +177,23 @@ def _or_none(value: float | None) -> str:
     return "-" if value is None else per_lookup(value)
 
 
-def _table(mine: Sequence[tuple[Group, Cell, Counts]]) -> list[str]:
+def _table(mine: Sequence[tuple[Group, Cell, Counts]], tlbs: Sequence[str]) -> list[str]:
     levels = len(mine[0][2].misses)
     # Aliases, where there is a way predictor, are worth more than that a lookup is an access.
     aliases = any(counts.aliases for _, _, counts in mine)
-    heads = ["alias" if aliases else "acc", *(f"L{i + 1}" for i in range(levels)), *HEADS]
+    heads = ["alias" if aliases else "acc", *(f"L{i + 1}" for i in range(levels)), *tlbs, *PREDICTED]
     lines = [f"ord  mem {'':{NAME}}{''.join(name.rjust(COLUMN) for name in (*heads, 'uses'))}"]
     alike: dict[tuple[str, ...], list[str]] = {}
     for group, cell, counts in mine:
-        values = [*map(per_lookup, _values(counts, aliases)), size_text(counts.lines * LINE_BYTES)]
+        values = [
+            *map(per_lookup, _values(counts, aliases, bool(tlbs))),
+            size_text(counts.lines * LINE_BYTES),
+        ]
         key = (f"{group.order:3} {size_text(group.footprint_bytes):>4}", *values)
         alike.setdefault(key, []).append(short(str(cell.contender)))
     for (where, *values), names in alike.items():
         more = f" +{len(names) - 1}" if len(names) > 1 else ""
-        name = names[0][: NAME - len(more)] + more
+        name = cut(names[0], NAME - len(more)) + more
         lines.append(f"{where} {name:{NAME}}{''.join(value.rjust(COLUMN) for value in values)}")
     return lines
 
@@ -203,11 +208,11 @@ def per_lookup(value: float) -> str:
     return next((text for text in texts if len(text) <= 4), texts[-1])
 
 
-def _values(counts: Counts, aliases: bool) -> list[float]:
+def _values(counts: Counts, aliases: bool, tlbs: bool) -> list[float]:
     return [
         counts.aliases if aliases else counts.accesses,
         *counts.misses,
-        *counts.tlb_misses,
+        *(counts.tlb_misses if tlbs else ()),
         counts.mispredictions["bimodal"],
         counts.mispredictions["tage"],
     ]

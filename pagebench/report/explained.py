@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from pagebench.report import WIDTH
-from pagebench.report.tables import fixed, ordered, paragraph, short, size_text
+from pagebench.report.tables import cut, fixed, ordered, paragraph, short, size_text
 from pagebench.results.explanation import Explained, Explanation, HeldOut
 from pagebench.units import format_size
 
@@ -48,7 +48,7 @@ def _explained_row(row: Explained, ns: float) -> str:
     )
     values = "".join(fixed(value * ns, 6)[:6].rjust(6) for value in columns)
     share = "fitted" if row.fitted else f"{100 * row.rest_share:+.1f}%"
-    where = f"{row.order:3} {size_text(row.footprint_bytes):>4} {short(row.contender)[:NAME]:{NAME}}"
+    where = f"{row.order:3} {size_text(row.footprint_bytes):>4} {cut(short(row.contender), NAME):{NAME}}"
     return f"{where}{values}{row.rest_cycles * ns:+7.2f}{share:>7}"
 
 

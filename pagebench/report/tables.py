@@ -89,6 +89,11 @@ def short(name: str) -> str:
     return name.removesuffix("@plain")
 
 
+def cut(name: str, width: int) -> str:
+    """A name in so many characters; one that had to be cut ends in ~."""
+    return name if len(name) <= width else f"{name[: width - 1]}~"
+
+
 def ordered(values: Iterable[Any]) -> list[Any]:
     """Each value once, in the order of its first coming."""
     return list(dict.fromkeys(values))
