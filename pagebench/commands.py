@@ -340,7 +340,7 @@ def capture(args: argparse.Namespace) -> None:
 def list_(args: argparse.Namespace) -> None:
     """What there is to measure."""
     from pagebench import core
-    from pagebench.cache import geometry
+    from pagebench.cache import cpus
     from pagebench.code import form
     from pagebench.report import catalogue
     from pagebench.variants.origin import origin_of
@@ -349,11 +349,10 @@ def list_(args: argparse.Namespace) -> None:
         (origin_of(variant), form.analyse(variant.probes["chain"]).form)
         for variant in core.built_in_variants().values()
     )
-    cpus = {
-        name: ", ".join(map(str, cpu.caches)) + f"; TLB {cpu.tlbs}"
-        for name, cpu in geometry.CPUS_KNOWN.items()
+    caches = {
+        name: f"{', '.join(map(str, cpu.caches))}; TLB {cpu.tlbs}" for name, cpu in cpus.CPUS_KNOWN.items()
     }
-    write(catalogue.render(variants, cpus))
+    write(catalogue.render(variants, caches))
 
 
 COMMANDS = {

@@ -13,7 +13,7 @@ from summaries import GHZ, Floats
 
 from pagebench.plan.groups import Cell, Group, Plan
 from pagebench.report.cache import Behaviour
-from pagebench.results.explanation import explain
+from pagebench.results.explaining import explain
 from pagebench.results.lines import Header
 from pagebench.results.simulated import (
     PREDICTORS,

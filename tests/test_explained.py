@@ -11,7 +11,8 @@ from planted_counts import PLANTED, counts, rows_of, simulated_of, took, world
 
 from pagebench.report import WIDTH
 from pagebench.report.explained import PARAMETERS, explained_tables, how_good, parameters
-from pagebench.results.explanation import Explanation, HeldOut, explain
+from pagebench.results.explaining import explain
+from pagebench.results.explanation import Explanation, HeldOut
 from pagebench.units import KIB
 
 

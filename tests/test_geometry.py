@@ -15,7 +15,8 @@ from planted import plant
 
 from pagebench import core, names
 from pagebench.cache import geometry, simulation, traces
-from pagebench.cache.geometry import CPUS_KNOWN, check, find, here, of_size
+from pagebench.cache.cpus import CPUS_KNOWN, WAYS, of_size
+from pagebench.cache.geometry import check, find, here
 from pagebench.errors import PagebenchError
 from pagebench.host.machine import Machine
 from pagebench.results.simulated import Cache, Geometry, Tlb
@@ -265,4 +266,4 @@ def test_it_is_said_in_a_line() -> None:
         "; prefetch stride; way predictor; 2M pages split by the host; frames as in /proc/self/pagemap"
     )
     assert str(Tlb(64, 64)) == "64"
-    assert geometry.WAYS == 16
+    assert WAYS == 16

@@ -15,7 +15,7 @@ from pagebench.plan.groups import Contender
 from pagebench.plan.questions import QUESTIONS, of_trees
 from pagebench.results import judgement, resolving, static, statistics
 from pagebench.results.comparison import Comparison, GroupSamples, by_group, differing_clocks, estimate_of
-from pagebench.results.explanation import explain
+from pagebench.results.explaining import explain
 from pagebench.results.result_file import Run, Samples
 from pagebench.results.statistics import number
 from pagebench.results.summary import (

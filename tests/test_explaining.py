@@ -27,7 +27,8 @@ from planted_counts import (
 )
 
 from pagebench.plan.groups import Cell, Group, Plan
-from pagebench.results.explanation import Explained, Explanation, explain
+from pagebench.results.explaining import explain
+from pagebench.results.explanation import Explained, Explanation
 from pagebench.results.simulated import Counts
 from pagebench.units import KIB, MIB
 
