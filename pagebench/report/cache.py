@@ -55,7 +55,7 @@ def render(behaviour: Behaviour) -> str:
             *folios(behaviour.plan),
             *_forms(behaviour.forms),
             "",
-            *legend(),
+            *legend(simulated),
             *tables(behaviour.plan, simulated),
         ]
     else:
@@ -92,7 +92,7 @@ def simulated_block(plan: Plan, simulated: Simulated | None, explanation: Explan
     return [
         "",
         *geometry(simulated, "misses per lookup"),
-        *legend(),
+        *legend(simulated),
         *tables(plan, simulated),
         *refused(simulated),
         *explained,
@@ -105,14 +105,17 @@ def geometry(simulated: Simulated, what: str) -> list[str]:
     return [*paragraph(f"{what}, simulated: {found.name} ({found.source})"), *paragraph(f"  {found}")]
 
 
-def legend() -> list[str]:
+def legend(simulated: Simulated) -> list[str]:
     """What a column means."""
+    alias = (
+        " (alias: those to a line of L1 that was last reached by another linear address, which a way "
+        "predictor fetches again)"
+    )
     return paragraph(
-        "acc: accesses to struct pages (alias: those to a line of L1 that was last reached by another linear "
-        "address, which a way predictor fetches again); L1 L2 L3: their misses; TLB1 TLB2: misses of the "
-        "data TLBs (the second's walk page tables); bim, tage: branches that a bimodal and a TAGE predictor "
-        "mispredict; uses: distinct physical lines that all lookups touched, in bytes; +2: and two more "
-        "contenders with these numbers"
+        f"acc: accesses to struct pages{alias if simulated.geometry.way_predictor else ''}; L1 L2 L3: their "
+        "misses; TLB1 TLB2: misses of the data TLBs (the second's walk page tables); bim, tage: branches "
+        "that a bimodal and a TAGE predictor mispredict; uses: distinct physical lines that all lookups "
+        "touched, in bytes; +2: and two more contenders with these numbers"
     )
 
 
