@@ -4,6 +4,7 @@
  *
  *	pb_counter()		the cycle or time counter, fenced on both sides
  *	pb_counter_is_usable()	whether that counts time at one rate
+ *	pb_describe()		what the CPU says of itself: CPUID; whether it does
  *	pb_flush()		write back and forget the lines of [begin, end)
  *	PB_ADD, PB_ASM_ADD()	one add of registers; a text of them as asm
  *	PB_ZERO()		a zero that depends on its operand

@@ -73,3 +73,8 @@ const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n)
 		PB_ASM_ADD(ADDS_16 ADDS_16 ADDS_16 ADDS_16, x, zero);
 	return (const char *)base + x;
 }
+
+int pb_cpuid_read(uint32_t leaf, uint32_t subleaf, uint32_t *ret)
+{
+	return pb_describe(leaf, subleaf, ret) ? 0 : -ENOENT;
+}

@@ -163,6 +163,8 @@ struct pb_clock {
 
 int pb_clock_init(uint32_t kind, uint64_t calibrate_ns, struct pb_clock *ret);
 uint32_t pb_clock_best(void);
+/* CPUID: eax, ebx, ecx, edx; -ENOENT where there is no such leaf, or none. */
+int pb_cpuid_read(uint32_t leaf, uint32_t subleaf, uint32_t *ret);
 /* A probe of n dependent register adds: n core cycles. */
 const void *pb_core_cycles(const void *base, const uint32_t *offsets, size_t n);
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import summaries
 from planted import plant
+from test_cpuid import ZEN_3
 
 from pagebench import core, names
 from pagebench.cache import geometry, simulation, traces
@@ -49,6 +50,10 @@ USUAL = [
 
 
 class TestHere:
+    @pytest.fixture(autouse=True)
+    def _silent_cpuid(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(geometry.core, "cpuid", lambda leaf, subleaf=0: None)
+
     def test_caches_are_sysfs_and_tlbs_the_cpus(self, tmp_path: Path) -> None:
         found = here(machine_of(**ZEN5), None, sysfs(tmp_path, USUAL))
         assert found.caches == (Cache(64, 12), Cache(1024, 16), Cache(32768, 16))
@@ -267,3 +272,10 @@ def test_it_is_said_in_a_line() -> None:
     )
     assert str(Tlb(64, 64)) == "64"
     assert WAYS == 16
+
+
+def test_tlbs_by_cpuid_where_no_table_has_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(geometry.core, "cpuid", lambda leaf, subleaf=0: ZEN_3.get((leaf, subleaf)))
+    found = here(machine_of(family="99"), None, sysfs(tmp_path, USUAL))
+    assert found.tlbs is not None and found.tlbs.second == Tlb(2048, 8)
+    assert found.source == "caches by sysfs, TLBs by CPUID"

@@ -18,6 +18,15 @@ static inline bool pb_counter_is_usable(void)
 	return true;
 }
 
+/* Its ID registers say nothing of caches to user space. */
+static inline bool pb_describe(uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
+{
+	(void)leaf;
+	(void)subleaf;
+	(void)ret;
+	return false;
+}
+
 /* Lines are as long as CTR_EL0 says, 16 bytes at least. */
 static inline void pb_flush(const char *begin, const char *end)
 {

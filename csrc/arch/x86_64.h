@@ -18,7 +18,7 @@ struct pb_cpuid {
 };
 
 /* All zero for a leaf that the CPU does not have. */
-static inline struct pb_cpuid pb_cpuid(uint32_t leaf)
+static inline struct pb_cpuid pb_cpuid_of(uint32_t leaf, uint32_t subleaf)
 {
 	struct pb_cpuid id = { .eax = leaf & 0x80000000 };
 
@@ -27,11 +27,27 @@ static inline struct pb_cpuid pb_cpuid(uint32_t leaf)
 			   "=d"(id.edx));
 	if (id.eax < leaf)
 		return (struct pb_cpuid){ 0 };
-	id = (struct pb_cpuid){ .eax = leaf };
+	id = (struct pb_cpuid){ .eax = leaf, .ecx = subleaf };
 	__asm__ volatile("cpuid"
 			 : "+a"(id.eax), "=b"(id.ebx), "+c"(id.ecx),
 			   "=d"(id.edx));
 	return id;
+}
+
+static inline struct pb_cpuid pb_cpuid(uint32_t leaf)
+{
+	return pb_cpuid_of(leaf, 0);
+}
+
+static inline bool pb_describe(uint32_t leaf, uint32_t subleaf, uint32_t ret[4])
+{
+	struct pb_cpuid id = pb_cpuid_of(leaf, subleaf);
+
+	ret[0] = id.eax;
+	ret[1] = id.ebx;
+	ret[2] = id.ecx;
+	ret[3] = id.edx;
+	return ret[0] | ret[1] | ret[2] | ret[3];
 }
 
 /* The TSC where it is invariant: CPUID 8000_0007h, EDX bit 8. */

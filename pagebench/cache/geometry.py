@@ -6,14 +6,15 @@ from pathlib import Path
 
 import msgspec
 
-from pagebench import names
+from pagebench import core, names
+from pagebench.cache import cpuid
 from pagebench.cache.cpus import CPUS_KNOWN, WAYS, Cpu, of_size
 from pagebench.errors import PagebenchError
 from pagebench.host.files import ROOT, read
 from pagebench.host.machine import CPUS, Machine
 from pagebench.names import LINE_BYTES
 from pagebench.results.lines import check_printable
-from pagebench.results.simulated import Cache, Geometry
+from pagebench.results.simulated import Cache, Geometry, Tlbs
 
 # No machine's comes near, and the simulator's memory is for as many.  In fewer sets tags of 32 bits do not
 # tell the lines of all frames apart that are drawn: traces.Frames.
@@ -76,20 +77,25 @@ def here(
     huge_pages: names.HugePages | None = None,
 ) -> Geometry:
     """This machine's: caches by sysfs, the L3 as measured where it was, TLBs of the CPU if that is known."""
-    return _of(described, "caches by sysfs", _caches(described.cpu, root), l3_measured_bytes, huge_pages)
+    said = _caches(described.cpu, root)
+    tlbs = cpuid.tlbs(core.cpuid)
+    return _of(described, "caches by sysfs", said, tlbs, l3_measured_bytes, huge_pages)
 
 
 def elsewhere(described: Machine, l3_measured_bytes: int | None) -> Geometry:
     """Another machine's: its CPU's, if that is known, or else the sizes that it said, of 16 ways each."""
     sizes = (described.caches.l1d_bytes, described.caches.l2_bytes, described.caches.l3_bytes)
     said = tuple(of_size(size, WAYS) for size in sizes if size)
-    return _of(described, "sizes as it said", () if _known(described) else said, l3_measured_bytes, None)
+    return _of(
+        described, "sizes as it said", () if _known(described) else said, None, l3_measured_bytes, None
+    )
 
 
 def _of(
     described: Machine,
     by: str,
     said: tuple[Cache, ...],
+    tlbs: Tlbs | None,
     l3_measured_bytes: int | None,
     huge_pages: names.HugePages | None,
 ) -> Geometry:
@@ -103,12 +109,15 @@ def _of(
         source.append("L3 as measured")
     if huge_pages is not None:
         source.append(f"2M pages as measured: {huge_pages}")
-    source.append(f"TLBs of {known[0]}" if known else "no TLB, as this CPU's is not known")
+    if known:
+        source.append(f"TLBs of {known[0]}")
+    else:
+        source.append("TLBs by CPUID" if tlbs else "no TLB, as this CPU's is not known")
     return Geometry(
         name=described.cpu_model,
         source=", ".join(source),
         caches=caches,
-        tlbs=known[1].tlbs if known else None,
+        tlbs=known[1].tlbs if known else tlbs,
         inclusive=bool(known and known[1].inclusive),
         way_predictor=bool(known and known[1].way_predictor),
         huge_pages=huge_pages or "whole",

@@ -39,7 +39,7 @@ from pagebench.core.memory import (
 from pagebench.core.pageflags import RUN_DTYPE, Fold, Runs
 from pagebench.core.placement import CodeArena
 from pagebench.core.recorder import Recorder, RecordingLoops, Records
-from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, pin, run_samples
+from pagebench.core.sampler import ADD_CHAIN, SAMPLE_DTYPE, Clock, cpuid, pin, run_samples
 from pagebench.core.variant import (
     Probe,
     Returns,
@@ -94,6 +94,7 @@ __all__ = [
     "built_in_struct_pages",
     "built_in_variants",
     "compiler",
+    "cpuid",
     "encode",
     "ffi",
     "flush",

@@ -62,3 +62,12 @@ def run_samples(clock: Clock, samples: npt.NDArray[Any]) -> None:
 def pin(cpu: int) -> None:
     """Keep this thread on one CPU.  Raises OSError where that is not allowed."""
     check(lib.pb_pin(cpu), f"pinning to CPU {cpu}")
+
+
+def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int] | None:
+    """EAX, EBX, ECX and EDX of CPUID; None where this CPU has no such leaf, or is no x86."""
+    ret = ffi.new("uint32_t[4]")
+    if lib.pb_cpuid_read(leaf, subleaf, ret):
+        return None
+    eax, ebx, ecx, edx = (int(register) for register in ret)
+    return eax, ebx, ecx, edx
