@@ -31,6 +31,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from pagebench.errors import PagebenchError
+from pagebench.host import processes
 from pagebench.results.summary import Row, Summary
 from pagebench.units import format_size
 
@@ -300,7 +301,7 @@ def save(figures: Mapping[str, Figure], directory: Path, stem: str) -> list[Path
     stems = {name: f"{stem}-{re.sub('[^a-zA-Z0-9_.+-]', '_', name)}" for name in figures}
     cpus = min(len(figures), len(os.sched_getaffinity(0)))
     # Figures hold functions and cannot be sent: a child has them from its parent.
-    children = ProcessPoolExecutor(cpus, get_context("fork"), _begin, (figures,))
+    children = ProcessPoolExecutor(cpus, get_context("fork"), _begin, (os.getpid(), figures))
     with look(), tempfile.TemporaryDirectory(prefix=".plots-", dir=directory) as partial, children:
         written = children.map(_write, figures, [Path(partial, name) for name in stems.values()])
         try:
@@ -315,8 +316,9 @@ def save(figures: Mapping[str, Figure], directory: Path, stem: str) -> list[Path
 _inherited: dict[str, Figure] = {}
 
 
-def _begin(figures: Mapping[str, Figure]) -> None:
+def _begin(parent: int, figures: Mapping[str, Figure]) -> None:
     """In a child: an interrupt is its parent's."""
+    processes.end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _inherited.update(figures)
 
