@@ -60,6 +60,7 @@ def counts_of(
             kind: wrong * share for kind, share in zip(PREDICTORS, (1, 1, 0.875), strict=True)
         },
         "lines": 256,
+        "all_lines": True,
         "pages": 4,
         "heads_share": 0.25,
         "chain": Chain(*chain),

@@ -192,6 +192,12 @@ def write(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
+def append(path: Path, line: Any) -> None:
+    """A line behind a result file's others."""
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(line) + b"\n")
+
+
 def file_of(
     path: Path, plan: Plan, model: Model, header: dict[str, Any] | None = None, samplings: int | None = None
 ) -> Path:

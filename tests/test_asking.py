@@ -47,9 +47,13 @@ def file_of(path: Path, plan: Plan, simulated: Simulated | None = None, **change
     header = summaries.header_of(plan, **{"variants": codes, "machine": describe(), **changes})
     summaries.file_of(path, plan, timed(Latencies()), header)
     if simulated is not None:
-        with path.open("ab") as file:
-            file.write(msgspec.json.encode(simulated) + b"\n")
+        summaries.append(path, simulated)
     return path
+
+
+def calibration_of(l3_bytes: int) -> dict[str, Any]:
+    found = lines.Calibration(l3_bytes, ((MIB, 9.0), (2 * MIB, 12.5)))
+    return msgspec.to_builtins(found)  # type: ignore[no-any-return]
 
 
 PLAN = world(orders=(0, 2), footprints=(16 * KIB,))
@@ -111,7 +115,9 @@ class TestBeside:
     def test_a_geometry_that_was_named_is_simulated_anew(self, tmp_path: Path) -> None:
         path = file_of(tmp_path / "r.jsonl", PLAN, simulated_of(PLAN, planted_counts.counts))
         before = path.read_bytes()
-        assert asking.beside(path, "zen2", {}).simulated.geometry == geometry.find("zen2")
+        named = asking.beside(path, "zen2", {})
+        assert named.simulated.geometry == geometry.find("zen2")
+        assert named.warnings == ("the caches are of zen2, the times another CPU's: the rest says nothing",)
         changed = asking.beside(path, "zen2", {"policy": "random"}).simulated
         assert changed.geometry.policy == "random"
         assert path.read_bytes() == before
@@ -129,8 +135,7 @@ class TestBeside:
     def test_but_what_the_file_has_needs_no_machine_code(self, tmp_path: Path) -> None:
         planted = simulated_of(PLAN, planted_counts.counts)
         path = summaries.file_of(tmp_path / "r.jsonl", PLAN, timed(Latencies()))
-        with path.open("ab") as file:
-            file.write(msgspec.json.encode(planted) + b"\n")
+        summaries.append(path, planted)
         assert asking.beside(path, None, {}).simulated == planted
 
     def test_another_machines_is_said(self, tmp_path: Path) -> None:
@@ -144,6 +149,14 @@ class TestBeside:
         path = file_of(tmp_path / "r.jsonl", PLAN, machine=other)
         found = asking.beside(path, None, {}).simulated.geometry
         assert found.caches[:2] == geometry.find("neoverse-n1").caches[:2]
+
+    def test_an_l3_that_moved_is_said(self, tmp_path: Path) -> None:
+        planted = simulated_of(PLAN, planted_counts.counts)
+        for ended, said in ((7 * MIB, ()), (3 * MIB, ("the L3 went from 8M to 3M in this run: ",))):
+            path = file_of(tmp_path / "r.jsonl", PLAN, planted, calibration=calibration_of(8 * MIB))
+            summaries.append(path, {"kind": "recalibration", "calibration": calibration_of(ended)})
+            warnings = asking.beside(path, None, {}).warnings
+            assert [warning[:34] for warning in warnings] == [one[:34] for one in said]
 
     def test_nothing_finished_is_nothing_to_explain(self, tmp_path: Path) -> None:
         path = tmp_path / "r.jsonl"
@@ -201,13 +214,23 @@ class TestIntoFile:
         assert path.read_bytes() == before
 
     def test_the_l3_is_the_runs(self, tmp_path: Path) -> None:
-        measured = msgspec.to_builtins(lines.Calibration(3 * MIB, ((MIB, 9.0), (2 * MIB, 12.5))))
-        path = file_of(tmp_path / "r.jsonl", PLAN, calibration=measured)
+        """Measured when it began and when it ended: the smaller, so much there was."""
+        for began, ended in ((3 * MIB, None), (3 * MIB, 2 * MIB), (2 * MIB, 3 * MIB), (2 * MIB, 512 * MIB)):
+            path = file_of(tmp_path / "r.jsonl", PLAN, calibration=calibration_of(began))
+            if ended is not None:
+                summaries.append(path, {"kind": "recalibration", "calibration": calibration_of(ended)})
+            asking.into_file(path)
+            found = result_file.read(path).simulated
+            assert found is not None
+            if len(found.geometry.caches) == 3:
+                assert found.geometry.caches[2].bytes == min(began, ended or began)
+
+    def test_an_l3_that_hides_is_no_larger_than_it_is_reported(self, tmp_path: Path) -> None:
+        path = file_of(tmp_path / "r.jsonl", PLAN, calibration=calibration_of(1 << 40))
         asking.into_file(path)
         found = result_file.read(path).simulated
         assert found is not None
-        if len(found.geometry.caches) == 3:
-            assert found.geometry.caches[2].bytes == 3 * MIB
+        assert found.geometry.caches[-1].bytes < 1 << 40
 
 
 def test_levels_are_the_geometrys(tiny: Callable[..., Plan]) -> None:

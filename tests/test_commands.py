@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import planted_counts
 import pytest
 import summaries
@@ -172,8 +171,7 @@ class TestCache:
         plan = planted_counts.world(orders=(0, 2), footprints=(16 << 10,))
         path = summaries.file_of(tmp_path / "r.jsonl", plan, planted_counts.timed(planted_counts.PLANTED))
         simulated = planted_counts.simulated_of(plan, planted_counts.counts)
-        with path.open("ab") as file:
-            file.write(msgspec.json.encode(simulated) + b"\n")
+        summaries.append(path, simulated)
         assert cli.main(("cache", "--with", str(path), "--no-plots")) == 0
         printed = " ".join(capsys.readouterr().out.split())
         assert "cache behaviour, simulated: planted (nowhere)" in printed
@@ -250,14 +248,20 @@ def test_a_run_without_a_pmu_simulates_what_it_measured(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(PagebenchError("no caches here"), "no caches here"), (KeyboardInterrupt(), "interrupted")],
+)
 def test_what_cannot_be_simulated_is_said_and_the_run_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(path: Path) -> None:
-        raise PagebenchError("this machine does not say what caches it has")
+        raise error
 
     monkeypatch.setattr(asking, "into_file", refuse)
     assert commands._simulated(tmp_path / "r.jsonl") is None
-    assert capsys.readouterr().err == (
-        "pagebench: caches were not simulated: this machine does not say what caches it has\n"
-    )
+    assert capsys.readouterr().err == f"pagebench: caches were not simulated: {said}\n"

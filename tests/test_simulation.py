@@ -18,7 +18,7 @@ import pytest
 from planted_captures import HERE
 
 from pagebench import core
-from pagebench.cache import geometry, simulation
+from pagebench.cache import geometry, lookups, simulation, traces
 from pagebench.cache.simulation import batches, contenders, simulate
 from pagebench.errors import PagebenchError
 from pagebench.plan import groups, machine_folios
@@ -100,7 +100,7 @@ def test_a_footprint_inside_l1_has_no_misses(run: Run) -> None:
         assert one.counts.misses == (0.0, 0.0, 0.0)
         assert one.counts.accesses == 1.0
         assert one.counts.tlb_misses == (0.0, 0.0)
-        assert one.counts.lookups == simulation.LOOKUPS
+        assert one.counts.lookups == lookups.COUNTED
 
 
 @pytest.mark.parametrize("footprint", ["8K", "16K", "64K", "256K"])
@@ -274,11 +274,14 @@ def test_the_largest_groups_begin_first(tiny: Build) -> None:
     assert [str(cell.contender) for cell in contenders(plan, wanted[0])] == ["pointer-select@plain"]
 
 
-def test_a_process_that_is_killed_is_a_line(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "_simulate_group", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(PagebenchError, match="a process that simulated was killed") as error:
+@pytest.mark.parametrize(("number", "why"), [(signal.SIGKILL, " (out of memory?)"), (signal.SIGTERM, "")])
+def test_a_process_that_is_killed_is_a_line(
+    number: int, why: str, tiny: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "_simulate_group", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(PagebenchError) as error:
         simulate(tiny(LEVELS, **ASKED), SMALL)
-    assert "\n" not in str(error.value)
+    assert str(error.value) == f"a process that simulated was killed{why}"
 
 
 FOR_EVER = """
@@ -311,6 +314,20 @@ def test_an_interrupt_does_not_wait_for_what_is_simulated(tmp_path: Path) -> Non
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, error) == (130, "pagebench: interrupted\n")
+
+
+def test_one_loop_that_is_refused_leaves_the_others(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(sites: object, recorded: object, what: str) -> None:
+        if "branchless" in what:
+            raise traces.NotSimulatedError(f"{what} has an access over two lines: not simulated")
+
+    monkeypatch.setattr(traces, "check_sites", refuse)
+    plan = tiny(LEVELS, **{**ASKED, "contenders": ("branchless", "pointer-select")})
+    found = simulate(plan, SMALL)
+    assert {key[0] for key in counts_of(found, plan)} == {"pointer-select@plain"}
+    assert list(found.refused) == ["branchless chain"]
+    with pytest.raises(PagebenchError, match="over two lines"):
+        simulate(tiny(LEVELS, **{**ASKED, "contenders": ("branchless",)}), SMALL)
 
 
 def test_what_a_process_refuses_is_said(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,37 @@ class TestRecords:
         mine = [record for part in parts for record in part[:-1] if record < BRANCH]
         assert mine == [record for record in whole[:-1] if record < BRANCH]
 
+    def test_a_loop_that_records_more_than_its_sites_gets_smaller_chunks(self) -> None:
+        """It has a loop of its own, of a thousand loads."""
+        one = ("", "by hand")
+        ready = recorded.record(
+            {
+                one: loop(
+                    "1: mov eax, [rsi]; mov ecx, 1000; 2: mov r8, [rdi]; dec ecx; jnz 2b; "
+                    "add rsi, 4; dec rdx; jne 1b; ret"
+                )
+            }
+        )
+        memory, offsets = np.zeros(8, np.uint64), np.arange(100, dtype=np.uint32)
+
+        def every(room: int) -> list[int]:
+            with core.Recorder(ready.loops, room) as recorder:
+                parts = [
+                    traces.accesses_of(part)
+                    for part in traces.records(recorder, ready.runs[one], memory.ctypes.data, offsets, 80)
+                ]
+            assert len(parts) > 1
+            return np.concatenate(parts).tolist()
+
+        # A load from the sequence, and the thousand; and of each chunk the return.
+        found = every(5000)
+        assert found.count(memory.ctypes.data) == 100 * 1000
+        assert [at for at in found if at in range(offsets.ctypes.data, offsets.ctypes.data + 400)] == [
+            offsets.ctypes.data + 4 * i for i in range(100)
+        ]
+        with pytest.raises(traces.NotSimulatedError):
+            every(500)
+
     def test_a_chunk_has_room_for_its_records(self) -> None:
         for sites in (1, 10, 100):
             for turns in (1, 512):

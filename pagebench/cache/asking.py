@@ -23,8 +23,11 @@ from pagebench.report.cache import Behaviour
 from pagebench.results import result_file, summarise
 from pagebench.results.lines import Calibration, Tool, VariantCode
 from pagebench.results.simulated import Geometry, Simulated
+from pagebench.units import format_size
 
 Changes = Mapping[str, Any]
+# Of an L3 that moved: another one.
+FAR = 2
 
 
 def behaviour(asked: Mapping[str, Any], outside: Outside, cpu: str | None, changes: Changes) -> Behaviour:
@@ -53,11 +56,19 @@ def beside(path: Path, cpu: str | None, changes: Changes) -> Behaviour:
     if not run.samples:
         raise PagebenchError(f"{path} holds no finished group yet: go on with `run --resume {path}`")
     warnings = _differences(run.header.machine)
+    if cpu is not None:
+        warnings.append(f"the caches are of {cpu}, the times another CPU's: the rest says nothing")
+    began, ended = (_l3(one) for one in (run.header.calibration, run.recalibration))
+    if began and ended and max(began, ended) > FAR * min(began, ended):
+        warnings.append(
+            f"the L3 went from {format_size(began)} to {format_size(ended)} in this run: beyond L2 no one "
+            "size of it explains all"
+        )
     simulated = run.simulated
     if simulated is None or cpu is not None or changes:
         if timed_code(run.plan) != run.header.variants:
             raise PagebenchError(f"{path} was measured with other machine code (rebuilt since?): run again")
-        found = geometry.find(cpu) if cpu is not None else _here(run.header.machine, run.header.calibration)
+        found = geometry.find(cpu) if cpu is not None else _of_run(run)
         simulated = _simulate(run.plan, _changed(found, changes))
     summary = summarise.summarise(dataclasses.replace(run, simulated=simulated))
     return Behaviour(
@@ -88,7 +99,7 @@ def into_file(path: Path) -> None:
     run = result_file.read(path)
     if run.simulated is not None or not run.samples:
         return
-    simulated = _simulate(run.plan, _here(run.header.machine, run.header.calibration))
+    simulated = _simulate(run.plan, _of_run(run))
     writer = result_file.Writer.resume(run)
     try:
         writer.append(simulated)
@@ -104,9 +115,21 @@ def _differences(measured_on: machine.Machine) -> list[str]:
     return [f"measured on another machine ({measured_on.cpu_model}), whose caches are simulated"]
 
 
+def _l3(calibrated: Calibration | None) -> int | None:
+    return None if calibrated is None else calibrated.l3_measured_bytes
+
+
+def _of_run(run: result_file.Run) -> Geometry:
+    """Of the L3 that was measured when a run began and when it ended, the smaller: so much there was."""
+    measured = [one for one in (run.header.calibration, run.recalibration) if one is not None]
+    return _here(run.header.machine, min(measured, key=lambda one: one.l3_measured_bytes, default=None))
+
+
 def _here(described: machine.Machine, calibrated: Calibration | None) -> Geometry:
     """The geometry of a machine; of another one than this as far as its description goes."""
-    measured = None if calibrated is None else calibrated.l3_measured_bytes
+    measured, reported = _l3(calibrated), described.caches.l3_bytes
+    if measured is not None and reported:
+        measured = min(measured, reported)
     if _differences(described):
         return geometry.elsewhere(described, measured)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import signal
 import zlib
@@ -18,27 +17,24 @@ import numpy as np
 
 from pagebench import core, names
 from pagebench.cache import recorded, traces
+from pagebench.cache.lookups import Lookups
 from pagebench.cache.turns import chain_of
 from pagebench.code.recording import Site
 from pagebench.errors import PagebenchError
+from pagebench.host import processes
 from pagebench.measure import schedule
 from pagebench.measure.group_memmaps import CellLoop, GroupMemmaps, Regions, reserve
+from pagebench.measure.runner import WHY_KILLED
 from pagebench.measure.verification import verify
-from pagebench.measure.windows import Windows
-from pagebench.memmap import patterns
-from pagebench.memmap.folios import FolioMap
 from pagebench.memmap.memmaps import MappedMemmap
 from pagebench.names import LINE_BYTES, PAGE_SIZE, PREDICTORS
 from pagebench.plan import groups, places
 from pagebench.results.simulated import Chain, Counts, Geometry, Simulated, SimulatedCell, Tlb
 from pagebench.variants import registry
 
-# Lookups that are counted; and before them, once the caches are as full as they get.
-LOOKUPS, WARM = 1 << 16, 1 << 14
-# As many times the lookups that fill a cache on average, or that see every page.
-AMPLE, EVERY = 1.2, 4
-
 Progress = Callable[[int, int], None]
+# "variant probe", and why it is not simulated.
+Refusal = tuple[str, str]
 
 
 def simulate(
@@ -64,24 +60,33 @@ def simulate(
     cpus = min(len(wanted), len(os.sched_getaffinity(0)))
     done = 0
     progress(done, len(wanted))
-    cells: list[SimulatedCell] = []
+    found: list[SimulatedCell | Refusal] = []
     # The loops that were loaded are in the children as well.
-    with ProcessPoolExecutor(cpus, get_context("fork"), _begin, (plan, geometry, ready)) as children:
+    with ProcessPoolExecutor(
+        cpus, get_context("fork"), _begin, (os.getpid(), plan, geometry, ready)
+    ) as children:
         waited_for = {children.submit(_simulate_batch, batch): len(batch) for batch in batches(plan, wanted)}
+        started = list(children._processes.values())
         try:
             for finished in as_completed(waited_for):
-                cells += finished.result()
+                found += finished.result()
                 done += waited_for[finished]
                 progress(done, len(wanted))
         except BrokenProcessPool as error:
-            raise PagebenchError("a process that simulated was killed (out of memory?)") from error
+            children.shutdown()  # which waits for them, and so knows how they ended
+            why = next(filter(None, (WHY_KILLED.get(-(one.exitcode or 0)) for one in started)), "")
+            raise PagebenchError(f"a process that simulated was killed{why}") from error
         finally:
             children.shutdown(cancel_futures=True)
+    cells = [one for one in found if isinstance(one, SimulatedCell)]
+    refused = dict(one for one in found if not isinstance(one, SimulatedCell))
+    if not cells:
+        raise PagebenchError(next(iter(refused.values()), "there is nothing to simulate"))
     return Simulated(
         geometry=geometry,
         seed=plan.seed,
         cells=tuple(sorted(cells, key=lambda one: (one.group, one.cell))),
-        refused={" ".join(loop): why for loop, why in ready.refused.items()},
+        refused={**{" ".join(loop): why for loop, why in ready.refused.items()}, **refused},
     )
 
 
@@ -111,13 +116,14 @@ class _Job:
 _inherited: list[_Job] = []
 
 
-def _begin(plan: groups.Plan, geometry: Geometry, ready: recorded.Recorded) -> None:
+def _begin(parent: int, plan: groups.Plan, geometry: Geometry, ready: recorded.Recorded) -> None:
     """In a child: an interrupt ends it, and its parent has not to wait for what it simulates."""
+    processes.end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _inherited.append(_Job(plan, geometry, ready))
 
 
-def _simulate_batch(batch: Sequence[int]) -> list[SimulatedCell]:
+def _simulate_batch(batch: Sequence[int]) -> list[SimulatedCell | Refusal]:
     (job,) = _inherited
     own = dataclasses.replace(job.plan, groups=tuple(job.plan.groups[index] for index in batch))
     with ExitStack() as stack:
@@ -125,7 +131,7 @@ def _simulate_batch(batch: Sequence[int]) -> list[SimulatedCell]:
         return [cell for index in batch for cell in _simulate_group(job, index, regions)]
 
 
-def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[SimulatedCell]:
+def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[SimulatedCell | Refusal]:
     """The cells of a group: populated and verified through the recording loops, then recorded."""
     plan, group = job.plan, job.plan.groups[index]
     known = registry.known(plan.struct_page_bytes, plan.objects)
@@ -133,7 +139,6 @@ def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[Simulat
     key = zlib.crc32(repr((group.order, group.footprint_bytes, group.pattern)).encode())
     rng = np.random.default_rng([plan.seed, key])
     folio_map = places.folio_map(plan, group)
-    lookups = _Lookups.draw(group, folio_map, job.geometry, rng)
     cells = [
         (number, cell)
         for number, cell in enumerate(group.cells)
@@ -142,6 +147,9 @@ def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[Simulat
     only = dataclasses.replace(group, cells=tuple(cell for _, cell in cells))
     if not cells:
         return
+    turns = 1 << group.order if known[names.IDENTITY].probes[group.probe].writes_tails else 1
+    layouts = {cell.contender.layout for _, cell in cells}
+    lookups = Lookups.draw(group, folio_map, layouts, job.geometry, turns, rng)
     with GroupMemmaps(only, folio_map, regions, rng, plan.memory_model) as memmaps:
         loops = []
         for _, cell in cells:
@@ -149,7 +157,6 @@ def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[Simulat
             variant = recorded.verified_copy(known[loop[0]], loop, job.loops.runs[loop])
             runs = np.array([job.loops.runs[loop]], np.uint64)
             loops.append(CellLoop(cell, variant, runs, memmaps.base(cell)))
-        turns = 1 << group.order if known[names.IDENTITY].probes[group.probe].writes_tails else 1
         room = max((len(sites) + 1) * turns for sites in job.loops.sites.values())
         with core.Recorder(job.loops.loops, max(traces.CHUNK, 2 * room)) as recorder:
             for segment in schedule.segments(only):
@@ -160,42 +167,10 @@ def _simulate_group(job: _Job, index: int, regions: Regions) -> Iterator[Simulat
                     one = _CellSimulation(
                         job.geometry, memmaps, loops[i], group.probe, sites, lookups, plan.seed, turns
                     )
-                    yield SimulatedCell(index, cells[i][0], one.run(recorder))
-
-
-@dataclass(frozen=True)
-class _Lookups:
-    """What is looked up, ``every`` one: ``warm`` until caches are as full as they get, then ``counted``."""
-
-    every: core.Offsets
-    warm: core.Offsets
-    counted: core.Offsets
-    heads_share: float
-
-    @classmethod
-    def draw(
-        cls, group: groups.Group, folio_map: FolioMap, geometry: Geometry, rng: np.random.Generator
-    ) -> _Lookups:
-        pattern = patterns.Pattern.parse(group.pattern)
-        lines = max(1, group.footprint_bytes // LINE_BYTES)
-        capacity = geometry.caches[-1].bytes // LINE_BYTES
-        before, pool, once_first = WARM, 0, False
-        if pattern.row.in_passes:
-            before += int(AMPLE * min(lines, capacity))
-        elif lines <= capacity:
-            pool, once_first = EVERY * lines, True
-        else:
-            # So many of so many lines are seen after so many draws, on average.
-            before += int(AMPLE * lines * math.log(lines / (lines - min(capacity, 0.9 * lines))))
-        pool = max(pool, before + LOOKUPS)
-        pfns = patterns.draw(pattern, folio_map, group.footprint_bytes, pool, rng)
-        windows = Windows(folio_map, pfns, rng)
-        once = [windows.once] if once_first else []
-        counted = pfns[-LOOKUPS:]
-        every = np.concatenate([*once, windows.offsets[-LOOKUPS - before :]])
-        return cls(
-            every, every[:-LOOKUPS], every[-LOOKUPS:], float(np.mean(folio_map.heads_of(counted) == counted))
-        )
+                    try:
+                        yield SimulatedCell(index, cells[i][0], one.run(recorder))
+                    except traces.NotSimulatedError as error:
+                        yield f"{cells[i][1].contender.variant} {group.probe}", str(error)
 
 
 def _in_core(geometry: Geometry) -> core.CacheGeometry:
@@ -229,7 +204,7 @@ class _CellSimulation:
         loop: CellLoop,
         probe: str,
         sites: Sequence[Site],
-        lookups: _Lookups,
+        lookups: Lookups,
         seed: int,
         turns: int,
     ) -> None:
@@ -259,7 +234,11 @@ class _CellSimulation:
         with ExitStack() as stack:
             caches = stack.enter_context(core.CacheSim(_in_core(self._geometry)))
             predictors = {kind: stack.enter_context(core.Predictor(kind)) for kind in PREDICTORS}
-            for offsets in (self._lookups.warm, self._lookups.counted):
+            layout = self._loop.cell.contender.layout
+            lines_before = 0
+            for offsets in (*self._lookups.warm[layout], self._lookups.counted):
+                if offsets is self._lookups.counted:
+                    lines_before = self._distinct()[0]
                 before = caches.counts
                 missed = {kind: predictor.misses.sum() for kind, predictor in predictors.items()}
                 branches = predictors[PREDICTORS[0]].branches.sum()
@@ -277,6 +256,8 @@ class _CellSimulation:
             missed = {kind: predictor.misses.sum() - missed[kind] for kind, predictor in predictors.items()}
         lookups, others = len(self._lookups.counted), [traces.PATTERN, traces.OTHER]
         lines, pages = self._distinct()
+        # What more lookups would touch, too, they go on touching while they are counted.
+        all_lines = lines <= 1.01 * lines_before
         return Counts(
             lookups=lookups,
             accesses=float(counted.accesses[traces.MEMMAP]) / lookups,
@@ -289,6 +270,7 @@ class _CellSimulation:
             branches=float(branches) / lookups,
             mispredictions={kind: float(count) / lookups for kind, count in missed.items()},
             lines=lines,
+            all_lines=all_lines,
             pages=pages,
             heads_share=self._lookups.heads_share,
             chain=chain,

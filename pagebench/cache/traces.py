@@ -15,6 +15,11 @@ from pagebench.host import proc_pages
 from pagebench.names import PAGE_SIZE
 from pagebench.units import GIB
 
+
+class NotSimulatedError(PagebenchError):
+    """Why one loop's accesses cannot be simulated; others can."""
+
+
 # Whose a line is: classes of accesses.
 MEMMAP, PATTERN, OTHER = range(3)
 ADDRESS = np.uint64((1 << SITE_SHIFT) - 1)
@@ -120,7 +125,7 @@ class Memory:
         pages = np.unique(addresses[~inside] // np.uint64(PAGE_SIZE)).astype(np.int64)
         others = sum(len(region.frames) for region in self.regions if region.access_class == OTHER)
         if others + len(pages) > OTHER_PAGES:
-            raise PagebenchError(
+            raise NotSimulatedError(
                 f"{what} touches {others + len(pages)} pages beside the memmap: not simulated"
             )
         for page in pages.tolist():
@@ -137,10 +142,19 @@ def records(
 ) -> Iterator[core.Records]:
     """What a recording loop records of these lookups, a chunk of lookups at a time.
 
-    Raises PagebenchError where that is more than there is room for.
+    A loop with a loop inside records more than its sites: chunks get smaller then.  Raises NotSimulatedError
+    where there is no room for one lookup.
     """
-    for first in range(0, len(offsets), chunk):
-        recorded, _ = recorder.run(run, base, offsets[first : first + chunk])
+    first = 0
+    while first < len(offsets):
+        try:
+            recorded, _ = recorder.run(run, base, offsets[first : first + chunk])
+        except PagebenchError as error:
+            if chunk == 1:
+                raise NotSimulatedError(str(error)) from error
+            chunk = max(1, chunk // 16)
+            continue
+        first += chunk
         yield recorded
 
 
@@ -156,4 +170,4 @@ def check_sites(sites: Sequence[Site], recorded: core.Records, what: str) -> Non
         (mine >> np.uint64(SITE_SHIFT)).astype(np.int64)
     ]
     if np.any((mine & np.uint64(63)) + size > 64):
-        raise PagebenchError(f"{what} has an access over two lines: not simulated")
+        raise NotSimulatedError(f"{what} has an access over two lines: not simulated")

@@ -49,7 +49,9 @@ TLBS, PREDICTED = ("TLB1", "TLB2"), ("bim", "tage")
 def render(behaviour: Behaviour) -> str:
     """The whole report: what was simulated, or, beside a run, what that explains."""
     simulated = behaviour.simulated
-    lines = [*geometry(simulated, "cache behaviour"), *(f"! {warning}" for warning in behaviour.warnings)]
+    lines = geometry(simulated, "cache behaviour")
+    for warning in behaviour.warnings:
+        lines += paragraph(f"! {warning}")
     if behaviour.explanation is None:
         lines += [
             *folios(behaviour.plan),
@@ -115,7 +117,7 @@ def legend(simulated: Simulated) -> list[str]:
         f"acc: accesses to struct pages{alias if simulated.geometry.way_predictor else ''}; L1 L2 L3: their "
         "misses; TLB1 TLB2: misses of the data TLBs (the second's walk page tables); bim, tage: branches "
         "that a bimodal and a TAGE predictor mispredict; uses: distinct physical lines that all lookups "
-        "touched, in bytes; +2: and two more contenders with these numbers"
+        "touched, in bytes, > where more would touch more; +2: and two more contenders with these numbers"
     )
 
 
@@ -190,7 +192,7 @@ def _table(mine: Sequence[tuple[Group, Cell, Counts]], tlbs: Sequence[str]) -> l
     for group, cell, counts in mine:
         values = [
             *map(per_lookup, _values(counts, aliases, bool(tlbs))),
-            size_text(counts.lines * LINE_BYTES),
+            ("" if counts.all_lines else ">") + size_text(counts.lines * LINE_BYTES),
         ]
         key = (f"{group.order:3} {size_text(group.footprint_bytes):>4}", *values)
         alike.setdefault(key, []).append(short(str(cell.contender)))
@@ -247,7 +249,7 @@ def to_csv(behaviour: Behaviour) -> str:
             *of_levels,
             *("aliases", "tlb1_misses", "tlb2_misses", "other_accesses", "branches"),
             *(f"mispredictions_{kind}" for kind in PREDICTORS),
-            *("lines", "pages", "heads_share"),
+            *("lines", "all_lines", "pages", "heads_share"),
         ]
     )
     for group, cell, counts in rows(behaviour.plan, behaviour.simulated):
@@ -256,7 +258,7 @@ def to_csv(behaviour: Behaviour) -> str:
             *(counts.lookups, counts.accesses, *counts.misses, *counts.walk_misses, *counts.other_misses),
             *(counts.aliases, *counts.tlb_misses, counts.other_accesses, counts.branches),
             *(counts.mispredictions[kind] for kind in PREDICTORS),
-            *(counts.lines, counts.pages, counts.heads_share),
+            *(counts.lines, counts.all_lines, counts.pages, counts.heads_share),
         ]
         writer.writerow(values)
     return stream.getvalue()

@@ -11,7 +11,7 @@ from pagebench.names import LINE_BYTES, PREDICTORS, Frames, HugePages, Policy, P
 from pagebench.plan.groups import Natural, Plan, Positive
 from pagebench.units import format_size
 
-PerLookup = Annotated[float, msgspec.Meta(ge=0)]
+PerLookup = Annotated[float, msgspec.Meta(ge=0, le=1 << 24)]
 Ways = Annotated[int, msgspec.Meta(ge=1, le=16)]
 
 
@@ -110,7 +110,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     time, where there is a way predictor; ``tlb_misses`` of both levels, those of the second being page walks;
     ``walk_misses``: what page walks' loads missed, by cache level.  ``other_accesses`` are to the pattern
     itself and the stack, ``other_misses`` theirs.  ``mispredictions`` by kind of predictor, of ``branches``.
-    ``lines`` and ``pages``: how many distinct physical ones all lookups together touched; ``heads_share``:
+    ``lines`` and ``pages``: how many distinct physical ones all lookups together touched, ``all_lines``
+    whether more lookups would touch no more; ``heads_share``:
     of the lookups.  ``chain``: see Chain.
     """
 
@@ -125,6 +126,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     branches: PerLookup
     mispredictions: Mapping[str, PerLookup]
     lines: Natural
+    all_lines: bool
     pages: Natural
     heads_share: PerLookup
     chain: Chain
