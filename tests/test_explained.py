@@ -48,7 +48,11 @@ def test_cells_that_were_fitted_are_marked_and_have_no_share() -> None:
 
 def test_parameters_are_said_with_their_cells() -> None:
     text = " ".join(" ".join(parameters(WHOLE)).split())
-    for name in WHOLE.parameters:
+    forms = {f"form of {variant}": more for variant, more in PLANTED.forms.items()}
+    assert {name for name, more in forms.items() if more} < WHOLE.parameters.keys()
+    for name, more in forms.items():
+        assert f"{name} {more:.1f} " in text
+    for name in WHOLE.parameters.keys() - forms.keys() - {"form of pointer-select"}:
         assert f"{PARAMETERS[name]} {getattr(PLANTED, name.removesuffix(' in turns')):.1f} " in text
     assert "documented" in text
     assert max(map(len, parameters(WHOLE))) <= WIDTH

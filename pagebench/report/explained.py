@@ -91,16 +91,16 @@ PARAMETERS = {
 def parameters(explanation: Explanation) -> list[str]:
     """What one of each takes, and which cells say so."""
     lines = [f"core cycles at {explanation.ghz:.2f} GHz, and the cells that they were fitted to"]
-    for name, what in PARAMETERS.items():
+    forms = {name: name for name in explanation.parameters if name.startswith("form of ")}
+    for name, what in {**PARAMETERS, **forms}.items():
         found = explanation.parameters.get(name)
         if found is None or (found.cycles is None and name.endswith(" in turns")):
             continue
-        value = "-" if found.cycles is None else f"{found.cycles:.1f}"
+        value = "-" if found.cycles is None else f"{round(found.cycles, 1) + 0:.1f}"
         first, *more = found.source.split("; ")
         also = f" and {len(more)} more" if more else ""
-        lines += textwrap.wrap(
-            f"{what:24}{value:>7}  {first}{also}", WIDTH, subsequent_indent=" " * 33, break_on_hyphens=False
-        )
+        said = f"{cut(what, 24):24}{value:>7}  {first}{also}"
+        lines += textwrap.wrap(said, WIDTH, subsequent_indent=" " * 33, break_on_hyphens=False)
     return lines
 
 

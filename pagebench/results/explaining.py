@@ -180,7 +180,10 @@ class _Fit:
         least = min(in_l1, key=lambda cell: cell.cycles - cell.counts.chain.cycles)
         self._set("load", least.cycles - least.counts.chain.cycles, [least])
         for cell in in_l1:
-            self.forms[cell.row.variant] = cell.cycles - cell.counts.chain.cycles - self._of("load")
+            more = cell.cycles - cell.counts.chain.cycles - self._of("load")
+            if cell.row.variant not in self.forms:
+                self.forms[cell.row.variant] = more
+                self._set(f"form of {cell.row.variant}", more, [cell])
             self.used.add(cell.name)
 
     def _fit_l2(self, chases: Sequence[_Cell]) -> None:
@@ -198,17 +201,18 @@ class _Fit:
         beyond = [cell for cell in chases if cell.turns is turns and cell.misses[1] > FORESEEN]
         lowest = min((cell.row.order for cell in beyond), default=0)
         cells = [cell for cell in beyond if cell.row.order == lowest]
-        together = max(
-            (cell.walks / cell.misses[-1] for cell in cells if cell.misses[-1] > FORESEEN), default=0
-        )
+        together = [cell.walks / cell.misses[-1] for cell in cells if cell.misses[-1] > FORESEEN]
         apart = [
             cell
             for cell in measured
-            if cells
+            if together
             and cell.turns is turns
+            and cell not in cells
             and cell.row.probe == "chain"
             and cell.loads >= LATENCY_BOUND
-            and cell.walks >= max(0.1, 2 * together * cell.misses[-1])
+            # What a misprediction takes is not known yet.
+            and cell.counts.mispredictions["bimodal"] < 20 * FORESEEN
+            and cell.walks >= max(0.1, 2 * max(together) * cell.misses[-1])
         ]
         walks = ("walk",) if apart else ()
         self._fit_steps(
