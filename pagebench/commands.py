@@ -134,7 +134,7 @@ def _simulated(path: Path) -> Summary | None:
     try:
         asking.into_file(path)
     except (PagebenchError, KeyboardInterrupt) as error:
-        print(f"pagebench: caches were not simulated: {error or 'interrupted'}", file=sys.stderr)
+        print(f"pagebench: caches were not simulated: {str(error) or 'interrupted'}", file=sys.stderr)
         return None
     return _summary_of(path)
 
@@ -152,6 +152,8 @@ def _save_plots(subject: str, content: Any, directory: Path, stem: str, elsewher
 
 
 def _say_plots(written: Sequence[Path], stream: TextIO) -> None:
+    if not written:
+        print("plot: nothing to draw of so few cells", file=stream)
     for file in written:
         if file.suffix == ".png":
             print(f"plot: {file} (and .svg)", file=stream)

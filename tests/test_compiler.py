@@ -30,7 +30,7 @@ class TestCompiler:
             compiled.built_in(72)
         assert str(caught.value) == (
             "struct pages of 72 bytes have to be compiled (built in: 56, 64, 96) and there is no C compiler "
-            "(cc, gcc, clang): install gcc or clang, or name one with --cc"
+            "(cc, gcc, clang): install gcc or clang, or name one with $CC"
         )
         with pytest.raises(PagebenchError, match=r"^there is no C compiler .* install gcc or clang"):
             compiled.user_variant("mine", mine)

@@ -172,6 +172,12 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith(": Is a directory")
 
 
+def test_what_would_never_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        assert refused(path) == f"{path} is no regular file: name a result file"
+
+
 @pytest.mark.parametrize("number", [2, 3, SAMPLINGS + 1])
 @pytest.mark.parametrize("spoil", [b"", b"garbage", b"[]", b"17", b"\xff\xfe", b'{"kind":"sampling"}'])
 def test_a_damaged_line_is_named_and_can_be_deleted(

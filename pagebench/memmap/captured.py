@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pagebench.errors import PagebenchError
 from pagebench.host.captures import ABSENT, KINDS, Capture
 from pagebench.memmap.folios import FolioMap
+from pagebench.memmap.patterns import NoPagesError
 
 HUGETLB = KINDS.index("hugetlb")
 
@@ -63,12 +64,12 @@ def captured_folios(
     orders = capture.runs["order"].astype(np.int64)
     fitting = orders[(1 << orders <= fits) & ~capture.is_kind(*ABSENT)]
     if not len(fitting):
-        raise PagebenchError(f"no folio of the capture fits into {fits} pfns")
+        raise NoPagesError(f"no folio of the capture fits into {fits} pfns")
     base = first >> int(fitting.max()) << int(fitting.max())
     end = behind if pages is None else base + pages
     pfns, found = _whole_folios(capture, base, end)
     if not len(pfns):
-        raise PagebenchError(f"no folio of the capture is whole in the {end - base} pfns from {base} on")
+        raise NoPagesError(f"no folio of the capture is whole in the {end - base} pfns from {base} on")
     folio_map = FolioMap(
         struct_page_bytes or capture.struct_page_bytes,
         pfns - base,

@@ -42,7 +42,9 @@ def whole_bytes(source: MachineFolios, struct_page_bytes: int) -> int:
 
 @lru_cache(maxsize=4)
 def folio_map(source: MachineFolios, memmap_bytes: int, struct_page_bytes: int) -> FolioMap:
-    """The folios of the window of so many bytes of memmap with the most tail pages, or of the whole capture.
+    """The folios of a window of so many bytes of memmap, or of the whole capture.
+
+    Of a capture with a process the window with the most pages that are mapped, else that with the most tails.
 
     Raises PagebenchError where the file changed, and for a window that no folio fits into.
     """
@@ -59,7 +61,12 @@ def folio_map(source: MachineFolios, memmap_bytes: int, struct_page_bytes: int) 
 
 
 def _start(capture: captures.Capture, pages: int) -> int:
-    """Where the window of so many pfns begins that has the most tails; of those the first."""
+    """Where the window of so many pfns with the most mapped pages, or tails, begins; of those the first."""
+    last = capture.first + capture.pfns - pages
+    mapped = np.sort(capture.mapped_pfns()) if capture.process is not None else np.zeros(0, np.int64)
+    if len(mapped):
+        inside = np.searchsorted(mapped, mapped + pages) - np.arange(len(mapped))
+        return int(min(mapped[inside.argmax()], last))
     begins = np.append(capture.run_pfns, capture.first + capture.pfns)
     counts = capture.runs["count"].astype(np.int64)
     tails = np.append(0, np.cumsum((capture.run_pages - counts) * ~capture.is_kind(*captures.ABSENT)))

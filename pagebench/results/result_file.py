@@ -204,6 +204,8 @@ def read(path: Path) -> Run:
     Raises PagebenchError for files that are missing, foreign, newer, corrupt
     or cut before anything was finished.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise PagebenchError(f"{path} is no regular file: name a result file")
     try:
         data = path.read_bytes()
     except OSError as error:

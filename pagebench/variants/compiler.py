@@ -64,7 +64,7 @@ def find(cc: str | None = None) -> list[str]:
         path = next(filter(None, map(shutil.which, NAMES)), None)
         if not path:
             raise CompilerError(
-                f"there is no C compiler ({', '.join(NAMES)}): install gcc or clang, or name one with --cc"
+                f"there is no C compiler ({', '.join(NAMES)}): install gcc or clang, or name one with $CC"
             )
         return [str(Path(path).absolute())]
     try:
