@@ -142,7 +142,11 @@ def header_of(plan: Plan, **changes: Any) -> dict[str, Any]:
         "machine": MACHINE,
         "warnings": ["no PMU: cycles come from the add chain, and cache misses are simulated"],
         "compiler": {"name": "gcc 12.2.0", "cflags": "-O2 -std=gnu11 -fno-strict-aliasing"},
-        "calibration": {"l3_measured_bytes": LEVELS.l3_bytes, "latency_ns": [[MIB, 9.0], [2 * MIB, 12.5]]},
+        "calibration": {
+            "l3_measured_bytes": LEVELS.l3_bytes,
+            "latency_ns": [[MIB, 9.0], [2 * MIB, 12.5]],
+            "l3_half_life_ms": 29.4,
+        },
         "clock": {"kind": "counter", "granularity_ns": 10.0, "cost_ns": 8.2},
         "variants": {name: code(name) for name in plan.variant_names},
         "prediction": None,

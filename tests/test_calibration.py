@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pagebench import core
 from pagebench.host import machine
 from pagebench.measure import calibration
 from pagebench.plan.groups import Levels
@@ -52,14 +53,50 @@ def test_footprints_grow_until_the_caches_end_is_in_sight(
         return latencies(cache * MIB, [footprint])[-1][1]
 
     monkeypatch.setattr(calibration, "_latency_ns", latency)
+    monkeypatch.setattr(calibration, "_half_life_ms", lambda *_: 29.0)
     monkeypatch.setattr(calibration.resources, "available_bytes", lambda: 64 << 30)
     measured = calibration.measure_l3(machine.default_cpu(), Levels(32 * KIB, L2, 260 * MIB))
     assert measured.latency_ns[-1][0] == last * MIB
+    assert measured.l3_half_life_ms == 29.0
     assert measured.l3_measured_bytes == pytest.approx(min(cache, 512) * MIB, rel=0.02)
+
+
+@pytest.mark.parametrize("half_life", [3.0, 12.0, 29.0, 70.0])
+@pytest.mark.parametrize("sharp", [1, 4])
+def test_a_half_life_is_recovered(half_life: float, sharp: int) -> None:
+    """Of lines that leave at random, or all at about the same time."""
+
+    def ns(wait: float) -> float:
+        return 120.0 - 90.0 * 0.5 ** ((wait / half_life) ** sharp)
+
+    later = [(wait, ns(wait)) for wait in calibration.WAITS_MS]
+    assert calibration.half_life(30.0, 120.0, later) == pytest.approx(half_life, rel=0.25)
+
+
+def test_no_more_is_waited_than_it_needs() -> None:
+    later = iter([(5.0, 31.0), (10.0, 100.0), (20.0, 120.0)])
+    assert calibration.half_life(30.0, 120.0, later) == pytest.approx(8.1, abs=0.1)
+    assert next(later) == (20.0, 120.0)
+
+
+def test_what_stays_has_no_half_life() -> None:
+    assert calibration.half_life(30.0, 120.0, [(5.0, 30.0), (80.0, 74.0)]) is None
+
+
+def test_nor_has_what_never_was_there() -> None:
+    assert calibration.half_life(100.0, 120.0, [(5.0, 119.0)]) is None
+
+
+@pytest.mark.slow
+def test_of_this_machines_l3() -> None:
+    clock, rng = core.Clock(), np.random.default_rng(0)
+    found = calibration._half_life_ms(clock, 4 * (machine.describe(0).caches.l2_bytes or MIB), rng)
+    assert found is None or 0 < found <= 1.5 * calibration.WAITS_MS[-1]
 
 
 def test_no_more_memory_is_taken_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_latency_ns", lambda *_: 10.0)
+    monkeypatch.setattr(calibration, "_half_life_ms", lambda *_: None)
     monkeypatch.setattr(calibration.resources, "available_bytes", lambda: 600 * MIB)
     measured = calibration.measure_l3(machine.default_cpu(), Levels(32 * KIB, L2, 260 * MIB))
     assert measured.latency_ns[-1][0] == 128 * MIB

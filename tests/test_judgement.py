@@ -149,7 +149,8 @@ def test_a_level_that_changed_during_the_run_is_said_at_its_cells(
     lines = [
         summaries.sampling_of(plan, process, index, planted) for process in range(6) for index in range(3)
     ]
-    again = {"l3_measured_bytes": l3_at_end, "latency_ns": [[MIB, 9.0], [64 * MIB, 90.0]]}
+    latency_ns = [[MIB, 9.0], [64 * MIB, 90.0]]
+    again = {"l3_measured_bytes": l3_at_end, "latency_ns": latency_ns, "l3_half_life_ms": None}
     told = [{"kind": "recalibration", "calibration": again}]
     path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(plan), *lines, *told])
     summary = summaries.as_json(result_file.read(path))

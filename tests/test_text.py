@@ -172,7 +172,15 @@ def odd_summaries(draw: st.DrawFn, base: dict[str, Any]) -> dict[str, Any]:
         cell["contender"] = new
     found["control"]["cycles"] = draw(ends())
     found["interference"] |= {"steal_share": draw(shares), "dropped_share": draw(shares)}
-    found["calibration"] = draw(st.sampled_from([None, {"l3_measured_bytes": 7654321, "latency_ns": []}]))
+    found["calibration"] = draw(
+        st.sampled_from(
+            [
+                None,
+                {"l3_measured_bytes": 7654321, "latency_ns": []},
+                {"l3_measured_bytes": 7654321, "latency_ns": [], "l3_half_life_ms": 123.456},
+            ]
+        )
+    )
     found["plan"]["seed"] = draw(st.integers(0, 2**64))
     found["machine"]["cpu_model"] = draw(
         st.sampled_from(["Intel(R) Xeon(R) 6980P", "x" * 90, "Caf\u00e9 \u00ae CPU"])

@@ -7,7 +7,8 @@ a virtual machine neither its size nor its neighbours are known.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,11 @@ WARM_LOOKUPS = 200_000
 AT_MOST, FURTHEST = 64 * MIB, 512 * MIB
 # Memory takes longer than a cache by this factor at least; far outside, doubling adds less than this share.
 OUTSIDE, STILL_RISING = 1.4, 0.15
+
+# What nobody looks up again for so many ms, the longest last; passes that bring it all into the L3 before.
+WAITS_MS = (5, 10, 20, 40, 80)
+PASSES, REPEATS = 8, 5
+CYCLES_PER_MS = 3_000_000
 
 # More small pages than a first-level TLB has entries, each with a line of L1; a miss takes longer than this.
 SPREAD, SAME = 256, 1.2
@@ -96,7 +102,69 @@ def _measure_l3(reported: Levels) -> Calibration:
     ):
         latencies.append((footprint, _latency_ns(clock, footprint, rng)))
         footprint *= 2
-    return Calibration(full_at(latencies, l2), tuple(latencies))
+    return Calibration(full_at(latencies, l2), tuple(latencies), _half_life_ms(clock, 4 * l2, rng))
+
+
+def half_life(resident_ns: float, gone_ns: float, later: Iterable[tuple[float, float]]) -> float | None:
+    """After how long half of a footprint has left a cache.
+
+    ``resident_ns`` and ``gone_ns``: the latency where all of it is there, and where nothing is; ``later``:
+    (wait, latency then) pairs, growing, of which no more are taken than it needs.  None where more than half
+    outlasts all, or where both are alike.
+    """
+    if gone_ns < OUTSIDE * resident_ns:
+        return None
+    before, kept_before = 0.0, 1.0
+    for wait, ns in later:
+        kept = (gone_ns - ns) / (gone_ns - resident_ns)
+        if kept < 0.5:
+            return before + (wait - before) * (kept_before - 0.5) / (kept_before - kept)
+        before, kept_before = wait, kept
+    return None
+
+
+# So many ms without a lookup, behind so many passes over all pages: ms really waited, ns per lookup then.
+ChaseAfter = Callable[[float, int], tuple[float, float]]
+
+
+@contextmanager
+def chase_after(clock: core.Clock, footprint: int, rng: np.random.Generator) -> Iterator[ChaseAfter]:
+    """A memmap, and what a lookup in it takes after a wait: medians of some times.
+
+    Passes are as fast as they go, and bring it all into the L3; with none, nothing of it is in any cache.
+    """
+    variant, folio_map = registry.find(CHASE), FolioMap.uniform(0, footprint)
+    pages = len(folio_map.folios)
+    drawn = np.concatenate([rng.permutation(pages), rng.integers(pages, size=LOOKUPS)])
+    offsets = folio_map.offsets_of(drawn)
+    with core.Reservation(footprint, 2 * MIB, "2m") as memory:
+        core.populate(variant, memory.base, folio_map.folios)
+
+        def chase(wait_ms: float, passes: int) -> tuple[float, float]:
+            samples = np.zeros(passes + 2, core.SAMPLE_DTYPE)
+            samples["run"], samples["base"] = variant.probes["lookup"].run, memory.base
+            samples["offsets"], samples["lookups"] = offsets.ctypes.data, pages
+            samples["run"][-2], samples["lookups"][-2] = core.ADD_CHAIN, max(1, int(wait_ms * CYCLES_PER_MS))
+            samples["run"][-1], samples["lookups"][-1] = variant.probes["chain"].run, LOOKUPS
+            samples["offsets"][-1] += np.uint64(offsets.itemsize * pages)
+            took = []
+            for _ in range(REPEATS):
+                if not passes:
+                    core.flush(memory.base, footprint)
+                core.run_samples(clock, samples)
+                took.append(samples["ticks"][-2:] / clock.ticks_per_ns / (1e6, LOOKUPS))
+            waited, ns = np.median(took, axis=0)
+            return float(waited), float(ns)
+
+        yield chase
+
+
+def _half_life_ms(clock: core.Clock, footprint: int, rng: np.random.Generator) -> float | None:
+    """Of lines in the L3 that nobody looks up: neighbours fill it with theirs."""
+    with chase_after(clock, footprint, rng) as chase:
+        _, resident_ns = chase(0, PASSES)
+        _, gone_ns = chase(0, 0)
+        return half_life(resident_ns, gone_ns, (chase(wait, PASSES) for wait in WAITS_MS))
 
 
 def huge_pages_reach(cpu: int) -> bool:

@@ -58,7 +58,9 @@ def machine_fields(summary: Summary) -> list[tuple[str, str]]:
     levels = {"L1d": caches.l1d_bytes, "L2": caches.l2_bytes, "L3": caches.l3_bytes}
     sizes = [f"{name} {format_size(size)}" for name, size in levels.items() if size]
     if summary.calibration:
-        sizes.append(f"of the L3 {format_size(summary.calibration.l3_measured_bytes)} measured")
+        half_life = summary.calibration.l3_half_life_ms
+        gone = "" if half_life is None else f", half of it gone after {half_life:.0f} idle ms"
+        sizes.append(f"of the L3 {format_size(summary.calibration.l3_measured_bytes)} measured{gone}")
     ghz = clock.core_ghz
     backings = ordered(row.backing for row in summary.cells)
     return [

@@ -304,7 +304,7 @@ class _Fit:
 
 
 def _step(name: str, turns: bool) -> str:
-    """The parameter's name: a memmap that is written anew, turn by turn, is of dirty lines, no other is."""
+    """The parameter's name: where encodings take turns, lines were last looked up longer ago."""
     return f"{name} in turns" if turns else name
 
 

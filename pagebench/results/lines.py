@@ -50,10 +50,15 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """The L3 that was there; ``latency_ns``: (footprint bytes, ns per lookup) pairs, growing."""
+    """The L3 that was there; ``latency_ns``: (footprint bytes, ns per lookup) pairs, growing.
+
+    ``l3_half_life_ms``: half of what was not looked up for so long had left the L3.  None where it stays
+    longer than anybody waited, or where no L3 was seen.
+    """
 
     l3_measured_bytes: Natural
     latency_ns: tuple[tuple[Natural, float], ...]
+    l3_half_life_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 class ProbeCode(msgspec.Struct, frozen=True):
