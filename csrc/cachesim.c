@@ -10,39 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch.h"
-#include "cachesim.h"
-
-#ifdef PB_X86_VECTORS
-#include <emmintrin.h>
-#endif
-
-/* What is fetched ahead stays in its 4-KiB frame, as hardware does. */
-#define FRAME_LINES (4096u >> PB_LINE_SHIFT)
-
-/* A stride is believed when it comes the second time in a row. */
-#define STEADY	  1
-
-#define SITES	  256
+#include "cachesim_slot.h"
 
 #define HOST_LINE 64
 /* What the host can map by one entry. */
 #define HUGE (2u << 20)
-
-static uint64_t line_of(uint64_t access)
-{
-	return access & PB_LINE_MASK;
-}
-
-static uint32_t class_of(uint64_t access)
-{
-	return access >> PB_CLASS_SHIFT & (PB_ACCESS_CLASSES - 1);
-}
-
-static uint8_t hash_of(uint64_t access)
-{
-	return (uint8_t)(access >> PB_HASH_SHIFT);
-}
 
 static bool is_power_of_two(uint32_t n)
 {
@@ -82,7 +54,7 @@ static size_t run_lru(struct pb_level *level, const uint64_t *accesses,
 
 	for (size_t i = 0; i < n; i++) {
 		struct pb_place place =
-			pb_place_of(level, line_of(accesses[i]));
+			pb_place_of(level, pb_line_of(accesses[i]));
 		uint32_t *tags = pb_set_tags(level, place.set);
 		uint32_t carried = tags[0], way = 0;
 
@@ -150,7 +122,8 @@ static int level_init(struct pb_level *level, const struct pb_cache *cache,
 		point_nodes(level);
 	}
 	if (cache->prefetch == PB_PREFETCH_STRIDE) {
-		level->strides = calloc(SITES, sizeof(*level->strides));
+		level->strides =
+			calloc(PB_STRIDE_SITES, sizeof(*level->strides));
 		if (!level->strides)
 			return -ENOMEM;
 	}
@@ -247,8 +220,8 @@ bool pb_count_plain(const uint64_t *accesses, size_t n, uint64_t lines,
 		uint64_t bytes = 0; /* a counter for each class */
 
 		for (size_t i = 0; i < part; i++) {
-			bytes += 1ULL << (8 * class_of(accesses[i]));
-			below_zero |= lines - 1 - line_of(accesses[i]);
+			bytes += 1ULL << (8 * pb_class_of(accesses[i]));
+			below_zero |= lines - 1 - pb_line_of(accesses[i]);
 		}
 		for (uint32_t i = 0; i < PB_ACCESS_CLASSES; i++)
 			counts[i] += bytes >> (8 * i) & UINT8_MAX;
@@ -256,108 +229,6 @@ bool pb_count_plain(const uint64_t *accesses, size_t n, uint64_t lines,
 		n -= part;
 	}
 	return !(below_zero >> 63);
-}
-
-/* Where a line is, or would be, in one level. */
-struct slot {
-	struct pb_level *level;
-	struct pb_place place;
-	uint32_t *tags;
-};
-
-static struct slot slot_of(struct pb_level *level, uint64_t line)
-{
-	struct slot slot = { level, pb_place_of(level, line), NULL };
-
-	slot.tags = pb_set_tags(level, slot.place.set);
-	return slot;
-}
-
-/* A bit for each way that has the tag. */
-static uint32_t ways_of(const struct slot *slot, uint32_t tag)
-{
-	uint32_t found = 0;
-
-#ifdef PB_X86_VECTORS
-	const __m128i *tags = (const __m128i *)slot->tags;
-	const __m128i wanted = _mm_set1_epi32((int)tag);
-
-	for (uint32_t i = 0; i < PB_CACHE_WAYS / 4; i++) {
-		__m128i lanes = _mm_cmpeq_epi32(tags[i], wanted);
-
-		found |= (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(lanes))
-			 << 4 * i;
-	}
-#else
-	for (uint32_t way = 0; way < PB_CACHE_WAYS; way++)
-		found |= (uint32_t)(slot->tags[way] == tag) << way;
-#endif
-	return found & ((1u << slot->level->ways) - 1);
-}
-
-static int way_of(const struct slot *slot)
-{
-	uint32_t found = ways_of(slot, slot->place.tag);
-
-	return found ? __builtin_ctz(found) : -1;
-}
-
-static uint8_t *hashes_of(const struct slot *slot)
-{
-	return slot->level->hashes + (slot->tags - slot->level->tags);
-}
-
-/*
- * What is before @way moves down over it, and @tag takes the front.  How far
- * differs from access to access: a branch on it, as in memmove(), is a guess.
- */
-static void move_tags(uint32_t *tags, uint32_t way, uint32_t tag)
-{
-#ifdef PB_X86_VECTORS
-	const __m128i end = _mm_set1_epi32((int)way + 1);
-	__m128i lane = _mm_setr_epi32(0, 1, 2, 3);
-	__m128i before = _mm_cvtsi32_si128((int)tag);
-
-	for (uint32_t i = 0; i < PB_CACHE_WAYS; i += 4) {
-		__m128i *at = (__m128i *)(tags + i), old = *at;
-		__m128i new = _mm_or_si128(_mm_slli_si128(old, 4), before);
-		__m128i moves = _mm_cmplt_epi32(lane, end);
-
-		before = _mm_srli_si128(old, 12);
-		*at = _mm_or_si128(_mm_and_si128(moves, new),
-				   _mm_andnot_si128(moves, old));
-		lane = _mm_add_epi32(lane, _mm_set1_epi32(4));
-	}
-#else
-	memmove(tags + 1, tags, way * sizeof(*tags));
-	tags[0] = tag;
-#endif
-}
-
-static void move_hashes(uint8_t *hashes, uint32_t way, uint8_t hash)
-{
-#ifdef PB_X86_VECTORS
-	const __m128i lane = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
-					   12, 13, 14, 15);
-	__m128i moves = _mm_cmplt_epi8(lane, _mm_set1_epi8((char)(way + 1)));
-	__m128i old = _mm_loadu_si128((__m128i *)hashes);
-	__m128i new =
-		_mm_or_si128(_mm_slli_si128(old, 1), _mm_cvtsi32_si128(hash));
-
-	_mm_storeu_si128((__m128i *)hashes,
-			 _mm_or_si128(_mm_and_si128(moves, new),
-				      _mm_andnot_si128(moves, old)));
-#else
-	memmove(hashes + 1, hashes, way);
-	hashes[0] = hash;
-#endif
-}
-
-static void move_to_front(const struct slot *slot, uint32_t way, uint8_t hash)
-{
-	move_tags(slot->tags, way, slot->place.tag);
-	if (slot->level->hashes)
-		move_hashes(hashes_of(slot), way, hash);
 }
 
 /* LRU with a way predictor: what level->run() is to those without. */
@@ -368,19 +239,20 @@ static size_t run_predicted(struct pb_level *level, const uint64_t *accesses,
 	size_t misses = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		struct slot slot = slot_of(level, line_of(accesses[i]));
-		uint8_t hash = hash_of(accesses[i]);
-		int way = way_of(&slot);
+		struct pb_slot slot =
+			pb_slot_of(level, pb_line_of(accesses[i]));
+		uint8_t hash = pb_hash_of(accesses[i]);
+		int way = pb_way_of(&slot);
 
 		if (way < 0) {
 			missed[misses++] = accesses[i];
 			way = (int)level->ways - 1;
-		} else if (hashes_of(&slot)[way] != hash) {
-			aliases[class_of(accesses[i])]++;
+		} else if (pb_hashes_of(&slot)[way] != hash) {
+			aliases[pb_class_of(accesses[i])]++;
 			if (outcome)
 				outcome[i] = PB_OUTCOME_ALIAS;
 		}
-		move_to_front(&slot, (uint32_t)way, hash);
+		pb_move_to_front(&slot, (uint32_t)way, hash);
 	}
 	return misses;
 }
@@ -430,205 +302,6 @@ static void run_batch(struct pb_cachesim *sim, const uint64_t *accesses,
 	}
 }
 
-static void point_away(const struct slot *slot, uint32_t way)
-{
-	uint16_t *tree = &slot->level->trees[slot->place.set];
-
-	*tree = (*tree & ~slot->level->above[way]) | slot->level->away[way];
-}
-
-static uint32_t pointed_to(const struct slot *slot)
-{
-	uint32_t tree = slot->level->trees[slot->place.set], node = 1;
-
-	while (node < slot->level->ways)
-		node = 2 * node + (tree >> node & 1);
-	return node - slot->level->ways;
-}
-
-/* Knuth's MMIX generator, its upper half scaled down: the same in every run. */
-static uint32_t draw_way(struct pb_level *level)
-{
-	level->drawn =
-		level->drawn * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)((level->drawn >> 32) * level->ways >> 32);
-}
-
-static void touch(const struct slot *slot, uint32_t way, uint8_t hash)
-{
-	switch (slot->level->policy) {
-	case PB_POLICY_LRU:
-		move_to_front(slot, way, hash);
-		return;
-	case PB_POLICY_PLRU:
-		point_away(slot, way);
-		break;
-	}
-	if (slot->level->hashes)
-		hashes_of(slot)[way] = hash;
-}
-
-/* Puts the line in, and returns the tag of the one that had to go. */
-static uint32_t fill(const struct slot *slot, uint8_t hash)
-{
-	struct pb_level *level = slot->level;
-	uint32_t way = level->ways - 1, gone;
-
-	if (level->policy != PB_POLICY_LRU) {
-		uint32_t empty = ways_of(slot, PB_NO_TAG);
-
-		if (empty)
-			way = (uint32_t)__builtin_ctz(empty);
-		else if (level->policy == PB_POLICY_PLRU)
-			way = pointed_to(slot);
-		else
-			way = draw_way(level);
-	}
-	gone = slot->tags[way];
-	/* For LRU it comes with the move, which would wait for a store. */
-	if (level->policy != PB_POLICY_LRU)
-		slot->tags[way] = slot->place.tag;
-	touch(slot, way, hash);
-	return gone;
-}
-
-static void drop(struct pb_level *level, uint64_t line)
-{
-	struct slot slot = slot_of(level, line);
-	int found = way_of(&slot);
-	uint32_t way = (uint32_t)found, last = level->ways - 1;
-
-	if (found < 0)
-		return;
-	if (level->policy == PB_POLICY_LRU) {
-		memmove(slot.tags + way, slot.tags + way + 1,
-			(last - way) * sizeof(*slot.tags));
-		if (level->hashes) {
-			uint8_t *hashes = hashes_of(&slot);
-
-			memmove(hashes + way, hashes + way + 1, last - way);
-		}
-		way = last;
-	}
-	slot.tags[way] = PB_NO_TAG;
-}
-
-/*
- * An access at a time, for whatever lets one level depend on another.  Looks
- * for a line from level @from on, and fills those that it is not in, the last
- * first: what an inclusive one turns out makes room in the others.  Returns the
- * level that had it, or their number.
- */
-static uint32_t load(struct pb_cachesim *sim, uint64_t access, uint32_t from,
-		     bool *alias)
-{
-	struct slot slots[PB_CACHE_LEVELS];
-	uint8_t hash = hash_of(access);
-	uint32_t had = from;
-
-	for (; had < sim->levels; had++) {
-		struct slot *slot = &slots[had];
-		int way;
-
-		*slot = slot_of(&sim->level[had], line_of(access));
-		way = way_of(slot);
-		if (way < 0)
-			continue;
-		if (slot->level->hashes)
-			*alias = hashes_of(slot)[way] != hash;
-		touch(slot, (uint32_t)way, hash);
-		break;
-	}
-	for (uint32_t i = had; i-- > from;) {
-		uint32_t gone = fill(&slots[i], hash);
-
-		if (!sim->inclusive || i != sim->levels - 1 ||
-		    gone == PB_NO_TAG)
-			continue;
-		for (uint32_t j = 0; j < i; j++)
-			drop(&sim->level[j],
-			     (uint64_t)gone * sim->level[i].sets +
-				     slots[i].place.set);
-	}
-	return had;
-}
-
-/* Into @level and those behind it, unless it is there or in another frame. */
-static void fetch_ahead(struct pb_cachesim *sim, uint32_t level,
-			uint64_t access, int64_t distance,
-			struct pb_cache_counts *counts)
-{
-	uint64_t line = line_of(access), ahead = line + (uint64_t)distance;
-	struct slot slot;
-	bool alias;
-
-	if (ahead / FRAME_LINES != line / FRAME_LINES || ahead >= sim->lines)
-		return;
-	slot = slot_of(&sim->level[level], ahead);
-	if (way_of(&slot) >= 0)
-		return;
-	/* The way predictor's hash is the frame's, so the same. */
-	load(sim, (access & ~PB_LINE_MASK) | ahead, level, &alias);
-	counts->prefetches++;
-}
-
-/* How far ahead the site's next line is; 0 where that is not known. */
-static int64_t distance_of(struct pb_stride *strides, uint64_t access)
-{
-	struct pb_stride *site =
-		&strides[access >> PB_SITE_SHIFT & (SITES - 1)];
-	int64_t stride = (int64_t)(line_of(access) - site->line);
-
-	if (!stride)
-		return 0;
-	site->line = line_of(access);
-	if (stride != site->stride) {
-		site->stride = stride;
-		site->repeats = 0;
-		return 0;
-	}
-	if (site->repeats < STEADY)
-		site->repeats++;
-	return site->repeats >= STEADY ? stride : 0;
-}
-
-/* Each level's prefetcher sees what the level saw, page walks left out. */
-static void prefetch(struct pb_cachesim *sim, uint64_t access, uint32_t had,
-		     struct pb_cache_counts *counts)
-{
-	if (class_of(access) == PB_ACCESS_WALK)
-		return;
-	for (uint32_t i = 0; i < sim->levels && i <= had; i++) {
-		struct pb_level *level = &sim->level[i];
-		int64_t distance = 0;
-
-		if (level->prefetch == PB_PREFETCH_NEXT_LINE)
-			distance = i < had;
-		else if (level->strides)
-			distance = distance_of(level->strides, access);
-		if (distance)
-			fetch_ahead(sim, i, access, distance, counts);
-	}
-}
-
-static void run_each(struct pb_cachesim *sim, const uint64_t *accesses,
-		     size_t n, uint8_t *outcome, struct pb_cache_counts *counts)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint32_t class = class_of(accesses[i]);
-		bool alias = false;
-		uint32_t had = load(sim, accesses[i], 0, &alias);
-
-		for (uint32_t j = 0; j < had; j++)
-			counts->misses[j][class]++;
-		counts->aliases[class] += alias;
-		if (outcome)
-			outcome[i] =
-				(uint8_t)(had | (alias ? PB_OUTCOME_ALIAS : 0));
-		prefetch(sim, accesses[i], had, counts);
-	}
-}
-
 /*
  * ERANGE where the caches are so small that a line's tag is above 32 bits; what
  * came before, in batches, is done then.
@@ -648,7 +321,7 @@ int pb_cachesim_run(struct pb_cachesim *sim, const uint64_t *accesses, size_t n,
 		if (sim->batched)
 			run_batch(sim, accesses, part, outcome, ret);
 		else
-			run_each(sim, accesses, part, outcome, ret);
+			pb_cachesim_run_each(sim, accesses, part, outcome, ret);
 		accesses += part;
 		outcome += outcome ? part : 0;
 		n -= part;

@@ -17,6 +17,7 @@ enum {
 	PB_SITE_SHIFT = 48, /* in accesses and records alike */
 	PB_CLASS_SHIFT = 56,
 	PB_ADDRESS_BITS = 48,
+	PB_STRIDE_SITES = 256, /* as many as an access can tell */
 };
 
 #define PB_LINE_MASK   ((1ULL << PB_LINE_BITS) - 1)
@@ -142,6 +143,11 @@ void pb_tlbs_deinit(struct pb_cachesim *sim);
 
 /* cachesim.c */
 pb_count_fn pb_count_plain;
+
+/* cachesim_each.c */
+void pb_cachesim_run_each(struct pb_cachesim *sim, const uint64_t *accesses,
+			  size_t n, uint8_t *outcome,
+			  struct pb_cache_counts *counts);
 
 /* cachesim_simd.c */
 uint32_t pb_simd_best(void);
