@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -64,18 +65,20 @@ class Lru:
         self.lines.pop(line, None)
 
 
-class InWays:
+class InWays(ABC):
     """Lines stay in the way that they came to; an empty way is taken first, the lowest."""
 
     def __init__(self, ways: int) -> None:
         self.ways: list[int | None] = [None] * ways
         self.lines: dict[int, int] = {}
 
+    @abstractmethod
     def victim(self) -> int:
-        raise NotImplementedError
+        """The way that is emptied when all are full."""
 
+    @abstractmethod
     def used(self, way: int) -> None:
-        pass
+        """A line of that way was asked for, or came."""
 
     def touch(self, line: int, linear: int) -> None:
         self.lines[line] = linear
@@ -134,6 +137,9 @@ class Random(InWays):
 
     def victim(self) -> int:
         return self.draws.below(len(self.ways))
+
+    def used(self, way: int) -> None:
+        """Chance does not remember it."""
 
 
 class Level:
