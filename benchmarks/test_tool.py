@@ -50,11 +50,11 @@ IDENTITY_GOAL_CYCLES = 1.3
 TIMED_SHARE_GOAL = 0.5
 HELP_GOAL_SECONDS = 0.3
 # How many times as fast as plain C caches are simulated by SIMD: all accesses hit the first level, or none.
-# 7.6 and 4.9 on Sapphire Rapids by AVX-512, 551 and 138 M accesses/s; 4.1 and 2.8 by AVX2.
+# 7.6 and 4.9 on Emerald Rapids by AVX-512, 551 and 138 M accesses/s; 4.1 and 2.8 by AVX2.
 SIMULATED_GOALS = {True: 2.5, False: 2.0}
 SIMULATED_CACHES = (core.Cache(64, 12), core.Cache(1024, 16), core.Cache(32768, 16))  # 48K, 1M, 32M
 SIMULATED_CHUNK = 1 << 16
-# 0.43 on Sapphire Rapids, where the file of 24 processes took 1.55 before.
+# 0.43 on Emerald Rapids, where the file of 24 processes took 1.55 before.
 SHOW_GOAL_SECONDS = 0.6
 FOLD_GOAL = 0.15
 

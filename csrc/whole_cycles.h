@@ -3,7 +3,7 @@
  * branchless of instructions that take a cycle each on every core, for the
  * harness' own checks.  Recent Intel cores do most adds of an immediate at
  * rename, in no time, and some not: branchless itself, which subtracts 1, takes
- * 10.05 cycles on Sapphire Rapids, and with an add behind it 11.00.
+ * 10.05 cycles on Emerald Rapids, and with an add behind it 11.00.
  */
 #ifndef PAGEBENCH_WHOLE_CYCLES_H
 #define PAGEBENCH_WHOLE_CYCLES_H

@@ -126,6 +126,7 @@ CPUS_KNOWN: Mapping[str, Cpu] = {
         tlbs=Tlbs(Tlb(64, 4), Tlb(32, 4), Tlb(2048, 16)),
         ids=_x86(INTEL, "6", 106, 108),
     ),
+    # And Emerald Rapids (207), whose cores are the same.
     "sapphire-rapids": Cpu(
         f"{MANUAL}; sixteen cores; unconfirmed: ways of L2, L3 and L2 TLB, its 2M entries (1024 of 2048)",
         l1=(48 * KIB, 12),
