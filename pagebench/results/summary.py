@@ -6,6 +6,7 @@ per lookup.  A number is null where there is none: an interval of one process ha
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -311,4 +312,20 @@ def to_json(summary: Summary) -> str:
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of what to_json() gives."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Summary)}
+    schema = _by_any_version(msgspec.json.schema(Summary))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _by_any_version(schema: Any) -> Any:
+    """What each msgspec makes of it: from 0.23 on it names keys, and takes the indent off descriptions."""
+    if isinstance(schema, list):
+        return [_by_any_version(value) for value in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: inspect.cleandoc(value)
+        if key == "description" and isinstance(value, str)
+        else _by_any_version(value)
+        for key, value in schema.items()
+        if key != "propertyNames"
+    }
