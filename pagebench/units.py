@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pagebench.errors import PagebenchError
+
+# Of a difference; "%" is of what it is a difference to.
+Unit = Literal["ns", "%", "cycles"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -18,6 +22,15 @@ def parse_size(text: str) -> int:
     if not match:
         raise PagebenchError(f"{text!r} is not a size: write it as 16K, 2M or 1G")
     return int(match[1]) * {"": 1, "K": KIB, "M": MIB, "G": GIB}[match[2].upper()]
+
+
+def parse_amount(text: str) -> tuple[float, Unit] | None:
+    """A difference as ``0.02ns``, ``0.5%`` or ``0.1cycles``; None of anything else, and of nothing."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(ns|%|cycles?)", text.strip())
+    if not found or float(found[1]) == 0:
+        return None
+    units: dict[str, Unit] = {"n": "ns", "%": "%", "c": "cycles"}
+    return float(found[1]), units[found[2][0]]
 
 
 def format_size(size: int) -> str:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pagebench.host.machine import Machine
 from pagebench.plan.groups import Cell, Contender, Group, Levels, Plan
 from pagebench.results import lines, result_file, summarise, summary
 from pagebench.units import KIB, MIB
@@ -263,3 +264,8 @@ def made_up(group: Group, cell: Cell, process: int, rounds: int) -> Floats:
         own += 0.4
     own += noise * jitter(process, *key)
     return np.array([own + 0.3 * noise * jitter(process, round_, *key) for round_ in range(rounds)])
+
+
+def typed_machine() -> Machine:
+    """MACHINE as a result file has it."""
+    return msgspec.convert(MACHINE, Machine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ import msgspec
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.names import MAX_FOLIO_ORDER, Level
-from pagebench.units import format_size
+from pagebench.units import Unit, format_size, parse_amount
 from pagebench.variants import loaded
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
@@ -144,7 +143,7 @@ class Target:
     """
 
     amount: Annotated[float, msgspec.Meta(gt=0)]
-    unit: Literal["ns", "%", "cycles"]
+    unit: Unit
     at_most_s: Annotated[float, msgspec.Meta(gt=0)]
 
     @classmethod
@@ -153,15 +152,14 @@ class Target:
 
         Raises PagebenchError.
         """
-        found = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(ns|%|cycles?)", amount.strip())
-        if not found or float(found[1]) == 0:
+        found = parse_amount(amount)
+        if found is None:
             raise PagebenchError(f"{amount!r} cannot be resolved: write it as 0.02ns, 0.5% or 0.1cycles")
         time = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(s|min|h)", at_most.strip())
         if not time or float(time[1]) == 0:
             raise PagebenchError(f"{at_most!r} is no time to stop at: write it as 90s, 10min or 2h")
-        units: Mapping[str, Literal["ns", "%", "cycles"]] = {"n": "ns", "%": "%", "c": "cycles"}
         seconds = float(time[1]) * {"s": 1, "min": 60, "h": 3600}[time[2]]
-        return cls(float(found[1]), units[found[2][0]], seconds)
+        return cls(*found, seconds)
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"

@@ -28,6 +28,15 @@ class Comparison:
     p: float
 
 
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One cell against another of its group: the trimmed mean over rounds, of each process."""
+
+    ns: statistics.Floats
+    cycles: statistics.Floats
+    ratio: statistics.Floats
+
+
 class GroupSamples:
     """One group's samples over its processes: arrays (processes, cells, rounds).
 
@@ -44,7 +53,8 @@ class GroupSamples:
         self.cycles = measured_ns * self.ghz
         self.noise_class = run.plan.noise_class(group.probe, group.footprint_bytes)
         self.at_core_clock = run.plan.levels.at_core_clock(group.footprint_bytes)
-        self.ns = self.cycles / run.median_ghz if self.at_core_clock else measured_ns
+        self.median_ghz = run.median_ghz
+        self.ns = self.cycles / self.median_ghz if self.at_core_clock else measured_ns
 
     @cached_property
     def _quantiles(self) -> tuple[statistics.Floats, statistics.Floats, statistics.Floats]:
@@ -52,8 +62,8 @@ class GroupSamples:
         low, median = statistics.quantiles(self.ns, statistics.LOW_QUANTILE, 0.5)
         return low, median, statistics.quantiles(self.cycles, 0.5)[0]
 
-    def compare(self, cell: int, against: int) -> Comparison:
-        """Differences and ratios within the round, trimmed within the process.
+    def paired(self, cell: int, against: int) -> Paired:
+        """One cell against another, within the round.
 
         Cells that take turns may have met different core clocks.  Beyond the caches that run at it, rounds in
         which they did are left out.
@@ -62,13 +72,25 @@ class GroupSamples:
         ns, cycles = (values[:, [cell, against]] for values in (self.ns, self.cycles))
         with np.errstate(divide="ignore", invalid="ignore"):
             kinds = np.stack([ns[:, 0] - ns[:, 1], cycles[:, 0] - cycles[:, 1], ns[:, 0] / ns[:, 1]])
-        of_ns, of_cycles, ratio = statistics.trimmed_mean(np.where(comparable, kinds, np.nan))
+        return Paired(*statistics.trimmed_mean(np.where(comparable, kinds, np.nan)))
+
+    def compare(self, cell: int, against: int) -> Comparison:
+        """Differences and ratios of two cells, over processes."""
+        paired = self.paired(cell, against)
         return Comparison(
-            statistics.median_interval(of_ns),
-            statistics.median_interval(of_cycles),
-            statistics.median_interval(ratio),
-            statistics.t_test_p(of_ns),
+            statistics.median_interval(paired.ns),
+            statistics.median_interval(paired.cycles),
+            statistics.median_interval(paired.ratio),
+            statistics.t_test_p(paired.ns),
         )
+
+    def medians(self, cell: int) -> statistics.Floats:
+        """The median of a cell's rounds in ns, of each process."""
+        return np.asarray(self._quantiles[1][:, cell])
+
+    def median_cycles(self, cell: int) -> statistics.Floats:
+        """The median of a cell's rounds in core cycles, of each process."""
+        return np.asarray(self._quantiles[2][:, cell])
 
     def take_turns(self, cell: int, against: int) -> bool:
         """Whether two cells are of different words or memmaps."""
@@ -78,6 +100,11 @@ class GroupSamples:
             second.contender.backing,
             second.tail_words,
         )
+
+    @property
+    def harness(self) -> int:
+        """The position of the loop without a lookup."""
+        return next(i for i, cell in enumerate(self.group.cells) if cell.role == "identity")
 
     @property
     def control_reference(self) -> int:

@@ -172,22 +172,26 @@ def student_t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
     return high
 
 
+def winsorised(values: Floats, trim: float = TRIM) -> tuple[float, float, int]:
+    """The trimmed mean of two values or more, their winsorised deviation, and how many are left of them."""
+    ordered, count = np.sort(values), len(values)
+    cut = int(count * trim)
+    clipped = np.clip(ordered, ordered[cut], ordered[count - cut - 1])
+    return float(ordered[cut : count - cut].mean()), float(clipped.std(ddof=1)), count - 2 * cut
+
+
 def t_test_p(per_process: Floats, trim: float = TRIM) -> float:
     """Two-sided p that the trimmed mean over processes is zero; nan under two of them.
 
     Yuen's t-test: one process that was disturbed does not decide it.
     """
-    known = np.sort(per_process[~np.isnan(per_process)])
-    count = len(known)
-    if count < 2:
+    known = per_process[~np.isnan(per_process)]
+    if len(known) < 2:
         return math.nan
-    cut = int(count * trim)
-    mean = float(known[cut : count - cut].mean())
-    winsorised = np.clip(known, known[cut], known[count - cut - 1])
-    error = float(winsorised.std(ddof=1)) / ((1 - 2 * cut / count) * math.sqrt(count))
-    if error == 0:
+    mean, deviation, left = winsorised(known, trim)
+    if deviation == 0:
         return 1.0 if mean == 0 else 0.0
-    return student_t_p(mean / error, count - 2 * cut - 1)
+    return student_t_p(mean * left / (deviation * math.sqrt(len(known))), left - 1)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
