@@ -1,6 +1,6 @@
 """The command line: options in, words out.  Nothing is decided here.
 
-The commands themselves are in commands.py.
+The commands themselves are in commands/, kinds of words in arguments.py.
 """
 
 from __future__ import annotations
@@ -8,14 +8,30 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pagebench import __version__, commands, names
+from pagebench.arguments import (
+    add_axes,
+    add_folios,
+    add_format,
+    add_kernel_options,
+    add_plots,
+    add_variants,
+    at_least,
+    every,
+    margin,
+    named_or_path,
+    names_list,
+    window,
+)
+from pagebench.commands.looking import THIS_MACHINE
+from pagebench.commands.output import write
 from pagebench.errors import PagebenchError
 from pagebench.memmap.models import BASE_PAGES, MODELS
-from pagebench.names import MAX_PFNS, PROBES
+from pagebench.names import PROBES
 from pagebench.plan.options import (
     AT_MOST,
     DEFAULT_MARGIN_CYCLES,
@@ -25,7 +41,6 @@ from pagebench.plan.options import (
     SELFTEST_RUNS,
 )
 from pagebench.plan.presets import FULL_GRIDS, PRESETS, QUICK_GRIDS
-from pagebench.report.formats import FORMATS
 from pagebench.units import format_size
 
 EPILOG = """\
@@ -68,146 +83,7 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> None:
         """To standard output, as everything else."""
-        commands.write(self.format_help())
-
-
-def _list(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise argparse.ArgumentTypeError("an empty list or name: give names separated by commas")
-    return words
-
-
-def _of(table: Iterable[object]) -> str:
-    """Every name of a table, for a help text."""
-    return ", ".join(map(str, table))
-
-
-def _orders(text: str) -> list[int]:
-    try:
-        return [int(order) for order in _list(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of orders: write it as 0,2,9") from None
-
-
-def _at_least(least: int):  # type: ignore[no-untyped-def]
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is too small: give {least} or more")
-        return value
-
-    return number
-
-
-def _window(text: str) -> tuple[int, int]:
-    first, comma, count = text.partition(",")
-    if not (comma and first.isdecimal() and count.isdecimal()) or not 0 < int(count) <= MAX_PFNS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form PFN,COUNT, as in 1048576,131072")
-    if int(first) >= MAX_PFNS:
-        raise argparse.ArgumentTypeError(f"no machine has a pfn {first}")
-    return int(first), int(count)
-
-
-def _margin(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of core cycles above 0")
-    return value
-
-
-def _named_path(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=PATH")
-    return name, Path(path)
-
-
-def _add_kernel_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--kernel",
-        action="append",
-        default=[],
-        type=_named_path,
-        metavar="NAME=TREE",
-        help="the compound_head() of a configured kernel tree or header package; repeatable",
-    )
-    command.add_argument(
-        "--kernel-cc", metavar="CC", help="compile kernel trees with this; default: as they were configured"
-    )
-
-
-def _add_axes(command: argparse.ArgumentParser) -> None:
-    """What is compared, over which pages."""
-    command.add_argument(
-        "--contenders",
-        type=_list,
-        metavar="LIST",
-        help="variant[@layout[:backing]],…; the first is the reference; "
-        f"layouts: {_of(names.LAYOUTS)}; backings: {_of(names.BACKINGS)}; variants: see `list`",
-    )
-    largest = names.MAX_FOLIO_ORDER
-    command.add_argument(
-        "--orders", type=_orders, metavar="LIST", help=f"folio orders, 0 to {largest}, as in 0,2,4,9"
-    )
-    command.add_argument(
-        "--footprints", type=_list, metavar="LIST", help=f"sizes as 16K,256K,… or levels: {_of(names.LEVELS)}"
-    )
-    patterns = (
-        f"{name}[:{row.takes.upper()}]" if row.takes else name for name, row in names.PATTERNS.items()
-    )
-    command.add_argument("--patterns", type=_list, metavar="LIST", help=_of(patterns))
-    command.add_argument("--probes", type=_list, metavar="LIST", help=_of(PROBES))
-
-
-def _add_folios(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--folios",
-        type=Path,
-        metavar="FILE",
-        help="memmaps of the folios that `capture` found on a machine, windows of it as large as footprints",
-    )
-
-
-def _add_variants(command: argparse.ArgumentParser) -> None:
-    """Struct pages, and variants from elsewhere."""
-    command.add_argument(
-        "--struct-page",
-        dest="struct_page_bytes",
-        type=_at_least(names.STRUCT_PAGES.start),
-        metavar="BYTES",
-        help=f"sizeof(struct page): {_of(names.BUILT_IN_STRUCT_PAGES)} are built in, "
-        "others compiled when asked for",
-    )
-    _add_kernel_options(command)
-    command.add_argument(
-        "--variant",
-        dest="own",
-        action="append",
-        default=[],
-        type=_named_path,
-        metavar="NAME=FILE.c",
-        help="your own compound_head() and set_compound_head() over page.h; repeatable",
-    )
-
-
-def _add_format(command: argparse.ArgumentParser, subject: str) -> None:
-    command.add_argument(
-        "--format", choices=tuple(FORMATS[subject]), default="text", help="default: %(default)s"
-    )
-
-
-def _add_plots(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-o", "--output", type=Path, default=Path("pagebench-results"), metavar="DIR", help="of the plots"
-    )
-    command.add_argument("--no-plots", action="store_true", help="the report alone")
+        write(self.format_help())
 
 
 def parser() -> Parser:
@@ -239,36 +115,36 @@ def parser() -> Parser:
     )
     (quick,), (full,) = QUICK_GRIDS, FULL_GRIDS
     extent = run.add_mutually_exclusive_group()
-    extent.add_argument("--preset", metavar="NAME", help=f"{_of(PRESETS)}: see `list`")
+    extent.add_argument("--preset", metavar="NAME", help=f"{every(PRESETS)}: see `list`")
     extent.add_argument(
         "--quick",
         dest="extent",
         action="store_const",
         const="quick",
-        help=f"some ten seconds: {_of(quick.probes)} over {_of(quick.footprints)}",
+        help=f"some ten seconds: {every(quick.probes)} over {every(quick.footprints)}",
     )
     extent.add_argument(
         "--full",
         dest="extent",
         action="store_const",
         const="full",
-        help=f"many minutes: {_of(full.patterns)} by {_of(full.probes)}",
+        help=f"many minutes: {every(full.patterns)} by {every(full.probes)}",
     )
-    _add_axes(run)
-    _add_folios(run)
+    add_axes(run)
+    add_folios(run)
     run.add_argument(
-        "--rounds", type=_at_least(7), metavar="N", help=f"rounds in each process ({DEFAULT_ROUNDS})"
+        "--rounds", type=at_least(7), metavar="N", help=f"rounds in each process ({DEFAULT_ROUNDS})"
     )
     run.add_argument(
         "--processes",
-        type=_at_least(2),
+        type=at_least(2),
         metavar="N",
         help=f"worker processes, one at a time ({DEFAULT_PROCESSES})",
     )
     run.add_argument(
-        "--seed", type=_at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
+        "--seed", type=at_least(0), metavar="N", help="of every draw; a new one by default, recorded"
     )
-    _add_variants(run)
+    add_variants(run)
     run.add_argument(
         "--cc",
         action="append",
@@ -280,13 +156,13 @@ def parser() -> Parser:
         "--memory-model",
         metavar="NAME",
         help="memmaps at the worst addresses that a memory model allows, see `align`: "
-        + _of(model.name for model in MODELS),
+        + every(model.name for model in MODELS),
     )
-    run.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
+    run.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU to measure on")
     run.add_argument(
         "--margin",
         dest="margin_cycles",
-        type=_margin,
+        type=margin,
         metavar="CYCLES",
         help=f"`equivalent` within this many core cycles ({DEFAULT_MARGIN_CYCLES})",
     )
@@ -315,30 +191,28 @@ def parser() -> Parser:
         description="Many runs over pairs whose true difference is known: whether the promises hold on this "
         "machine, and what it resolves in which time. Exit code 4 where a promise is broken.",
     )
-    selftest.add_argument(
-        "--runs", type=_at_least(2), metavar="N", help=f"how many; default: {SELFTEST_RUNS}"
-    )
+    selftest.add_argument("--runs", type=at_least(2), metavar="N", help=f"how many; default: {SELFTEST_RUNS}")
     selftest.add_argument(
         "--processes",
-        type=_at_least(FEWEST_PROCESSES),
+        type=at_least(FEWEST_PROCESSES),
         default=FEWEST_PROCESSES,
         metavar="N",
         help="worker processes of each run; default: %(default)s",
     )
-    selftest.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
-    selftest.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU to measure on")
+    selftest.add_argument("--seed", type=at_least(0), metavar="N", help="of every draw")
+    selftest.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU to measure on")
     selftest.add_argument("-o", "--output", type=Path, metavar="FILE", help="result file")
     selftest.add_argument("--of", type=Path, metavar="FILE", help="judge an earlier self-test's result file")
-    _add_format(selftest, "selftest")
+    add_format(selftest, "selftest")
 
     show = subcommands.add_parser(
         "show", help="the report of a result file", description="The report of a result file."
     )
     show.add_argument("file", type=Path, metavar="FILE")
-    _add_format(show, "run")
+    add_format(show, "run")
     show.add_argument(
         "--margin",
-        type=_margin,
+        type=margin,
         metavar="CYCLES",
         help="`equivalent` within this many core cycles; default: as the run was asked for",
     )
@@ -349,29 +223,59 @@ def parser() -> Parser:
     plot.add_argument("file", type=Path, metavar="FILE")
     plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
 
+    compare = subcommands.add_parser(
+        "compare",
+        help="result files against the first one; with --fail-above a gate",
+        description="Result files against the first one. What differs between their machines is said first, "
+        "and other CPU models are refused. Differences to what has the same machine code in both runs are "
+        "compared, not absolute times.",
+    )
+    compare.add_argument(
+        "files", nargs="+", type=named_or_path, metavar="[NAME=]FILE", help="named by their files by default"
+    )
+    compare.add_argument(
+        "--fail-above",
+        metavar="AMOUNT",
+        help="5%%, 0.2ns or 0.5cycles: exit code 1 where a larger slow-down is resolved, 3 where noise keeps "
+        "a cell from being judged, else 0",
+    )
+    compare.add_argument("--force", action="store_true", help="compare different CPU models all the same")
+    add_format(compare, "compare")
+
+    export = subcommands.add_parser(
+        "export",
+        help="the samples of a result file for benchstat, or as CSV",
+        description="The samples of a result file for another tool, a value a process and cell: gobench is "
+        "what benchstat reads.",
+    )
+    export.add_argument("file", type=Path, metavar="FILE")
+    add_format(export, "export")
+
     asm = subcommands.add_parser(
         "asm", help="the machine code that is timed", description="The machine code that is timed."
     )
     asm.add_argument("variant", nargs="?", metavar="VARIANT", help="default: all")
-    _add_kernel_options(asm)
-    asm.add_argument("--probe", default="chain", metavar="PROBE", help=f"{_of(PROBES)}; default: %(default)s")
+    add_kernel_options(asm)
+    asm.add_argument(
+        "--probe", default="chain", metavar="PROBE", help=f"{every(PROBES)}; default: %(default)s"
+    )
 
     align = subcommands.add_parser(
         "align",
         help="memory models against orders, proven",
         description="Which memory models promise enough alignment for the mask, proven for each order.",
     )
-    base_pages = _of(format_size(page.bytes) for page in BASE_PAGES)
-    align.add_argument("--base-page", type=_list, metavar="LIST", help=f"{base_pages}; default: all")
+    base_pages = every(format_size(page.bytes) for page in BASE_PAGES)
+    align.add_argument("--base-page", type=names_list, metavar="LIST", help=f"{base_pages}; default: all")
     align.add_argument(
         "--struct-page",
-        type=_list,
+        type=names_list,
         metavar="LIST",
-        help=f"bytes: {_of(names.BUILT_IN_STRUCT_PAGES)}; default: all",
+        help=f"bytes: {every(names.BUILT_IN_STRUCT_PAGES)}; default: all",
     )
-    align.add_argument("--max-order", type=_at_least(0), metavar="N", help="default: MAX_FOLIO_ORDER")
-    _add_format(align, "align")
-    _add_plots(align)
+    align.add_argument("--max-order", type=at_least(0), metavar="N", help="default: MAX_FOLIO_ORDER")
+    add_format(align, "align")
+    add_plots(align)
 
     cache = subcommands.add_parser(
         "cache",
@@ -379,9 +283,9 @@ def parser() -> Parser:
         description="What the timed code's own accesses do to caches, TLBs and branch predictors: recorded, "
         "and simulated on physical addresses.",
     )
-    _add_axes(cache)
-    _add_folios(cache)
-    _add_variants(cache)
+    add_axes(cache)
+    add_folios(cache)
+    add_variants(cache)
     cache.add_argument(
         "--geometry",
         metavar="NAME",
@@ -411,17 +315,17 @@ def parser() -> Parser:
         metavar="FILE",
         help="explain the times of a run's result file by them; its cells are simulated",
     )
-    cache.add_argument("--seed", type=_at_least(0), metavar="N", help="of every draw")
-    cache.add_argument("--cpu", type=_at_least(0), metavar="N", help="the CPU whose caches they are")
-    _add_format(cache, "cache")
-    _add_plots(cache)
+    cache.add_argument("--seed", type=at_least(0), metavar="N", help="of every draw")
+    cache.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU whose caches they are")
+    add_format(cache, "cache")
+    add_plots(cache)
 
     info = subcommands.add_parser(
         "info",
         help="this machine, this kernel, what its compound_head() is",
         description="This machine, this kernel, what its compound_head() is.",
     )
-    _add_format(info, "info")
+    add_format(info, "info")
 
     capture = subcommands.add_parser(
         "capture",
@@ -432,20 +336,20 @@ def parser() -> Parser:
         "-o", "--output", type=Path, metavar="FILE", help="the capture; compressed where FILE ends in .gz"
     )
     capture.add_argument(
-        "--pid", type=_at_least(1), metavar="PID", help="and which of them this process has mapped"
+        "--pid", type=at_least(1), metavar="PID", help="and which of them this process has mapped"
     )
     capture.add_argument(
-        "--window", type=_window, metavar="PFN,COUNT", help="COUNT pfns from PFN on; default: all"
+        "--window", type=window, metavar="PFN,COUNT", help="COUNT pfns from PFN on; default: all"
     )
     capture.add_argument(
         "--summary",
         nargs="?",
         type=Path,
-        const=commands.THIS_MACHINE,
+        const=THIS_MACHINE,
         metavar="FILE",
         help="what a capture comes to; without FILE what can be seen of this machine now",
     )
-    _add_format(capture, "capture")
+    add_format(capture, "capture")
 
     subcommands.add_parser(
         "list", help="variants, layouts, patterns, probes", description="What there is to measure."
@@ -460,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.version:
             from pagebench import tool
 
-            commands.write(f"pagebench {__version__} ({tool.commit() or 'unknown commit'})")
+            write(f"pagebench {__version__} ({tool.commit() or 'unknown commit'})")
         elif args.command is None:
             raise PagebenchError("name a command, as in `python -m pagebench run` (see --help)")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -188,6 +189,15 @@ def result_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("foreign.jsonl").write_text("pid,ns\n1,2\n")
     header = summaries.header_of(PLAN, schema=result_file.SCHEMA + 1)
     summaries.write(Path("newer.jsonl"), [header])
+    summaries.write(
+        Path("elsewhere.jsonl"),
+        [
+            json.loads(lines[0]) | {"machine": summaries.MACHINE | {"model": "17"}},
+            *map(json.loads, lines[1:]),
+        ],
+    )
+    others = summaries.plan_of([summaries.group_of(["mask-select", "branchless"], 9, control=True)])
+    summaries.file_of(Path("others.jsonl"), others, summaries.made_up)
     Path("empty.jsonl").write_bytes(b"")
     Path("directory").mkdir()
     return tmp_path

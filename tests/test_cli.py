@@ -115,6 +115,23 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "show unfinished": (("show", "header-only.jsonl"), "holds no finished group yet: .*--resume"),
     "show format": (("show", "good.jsonl", "--format", "yaml"), "invalid choice: 'yaml'"),
     "show margin": (("show", "good.jsonl", "--margin", "-1"), "'-1' is not a number of core cycles"),
+    "compare one": (("compare", "good.jsonl"), "name two result files or more"),
+    "compare missing": (("compare", "good.jsonl", "none.jsonl"), "cannot read none.jsonl"),
+    "compare no name": (
+        ("compare", "good.jsonl", "=good.jsonl"),
+        "'=good.jsonl' is not of the form NAME=FILE",
+    ),
+    "compare no threshold": (
+        ("compare", "good.jsonl", "good.jsonl", "--fail-above", "5"),
+        "'5' is no threshold: write it as 5%, 0.2ns or 0.5cycles",
+    ),
+    "compare machines": (
+        ("compare", "good.jsonl", "elsewhere.jsonl"),
+        "of different machines: CPU model .*--force",
+    ),
+    "compare unfinished": (("compare", "good.jsonl", "header-only.jsonl"), "holds no finished group yet"),
+    "compare nothing in common": (("compare", "good.jsonl", "others.jsonl"), "no cell in common"),
+    "export missing": (("export", "none.jsonl"), "cannot read none.jsonl"),
     "plot missing": (("plot", "none.jsonl"), "cannot read none.jsonl"),
     "plot newer": (("plot", "newer.jsonl"), "has schema 4"),
     "plot below a file": (

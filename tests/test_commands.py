@@ -14,8 +14,10 @@ import pytest
 import summaries
 from command_line import TINY, run
 
-from pagebench import cli, commands
+from pagebench import cli
 from pagebench.cache import asking
+from pagebench.commands import measuring
+from pagebench.commands import words as words_
 from pagebench.errors import PagebenchError
 from pagebench.results import result_file
 
@@ -26,8 +28,8 @@ def test_the_command_that_reproduces_a_run_is_one_that_runs_it(result_files: Pat
     """What the header tells to type has to parse to the same options."""
     words = ["run", "--quick", *TINY, "--margin", "0.125", "--struct-page", "96"]
     args = cli.parser().parse_args(words)
-    asked = {name: getattr(args, name) for name in commands.ASKED if getattr(args, name) is not None}
-    again = cli.parser().parse_args(["run", *commands.words_of(asked)])
+    asked = {name: getattr(args, name) for name in words_.ASKED if getattr(args, name) is not None}
+    again = cli.parser().parse_args(["run", *words_.words_of(asked)])
     assert vars(again) == vars(args)
 
 
@@ -263,5 +265,5 @@ def test_what_cannot_be_simulated_is_said_and_the_run_is_kept(
         raise error
 
     monkeypatch.setattr(asking, "into_file", refuse)
-    assert commands._simulated(tmp_path / "r.jsonl") is None
+    assert measuring._simulated(tmp_path / "r.jsonl") is None
     assert capsys.readouterr().err == f"pagebench: caches were not simulated: {said}\n"

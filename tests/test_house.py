@@ -16,6 +16,12 @@ MODULES = [
 STEMS = Counter(module.stem for module in MODULES)
 # Why a module has none.
 UNTESTED = {
+    "pagebench/arguments.py": "kinds of words on the command line: test_cli.py types them",
+    **{
+        f"pagebench/commands/{name}.py": "test_commands.py runs them"
+        for name in ("looking", "measuring", "output", "reading", "words")
+    },
+    "pagebench/results/change.py": "fields alone: test_changing.py has what they hold",
     "pagebench/cache/cpus.py": "a table: test_geometry.py holds every row to what can be simulated",
     "pagebench/code/emitters.py": "a half of recording.py each: test_recording.py, test_recording_aarch64.py",
     "pagebench/results/explanation.py": "fields, and sums of them: test_explaining.py has what they hold",
@@ -24,6 +30,7 @@ UNTESTED = {
 }
 # What is tested that is no module.
 OTHERS = {
+    "test_commands.py": "pagebench/commands/",
     "test_core.py": "the C core, by tests/core.c",
     "test_docs.py": "README and docs/",
     "test_house.py": "this one",

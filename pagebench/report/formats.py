@@ -23,7 +23,8 @@ def _by(module: str, function: str) -> Callable[[Any], str]:
 
 
 # Of a run's summary, of a results.proofs.Proven, of a report.info.Info, of a
-# report.selftest.Tested, of a report.cache.Behaviour, of a report.capture.Captured.
+# report.selftest.Tested, of a report.cache.Behaviour, of a report.capture.Captured, of a
+# results.change.Comparison, of a results.measured.Measured.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     "run": {"text": _by("report.text", "render"), "json": _by("results.summary", "to_json")},
     "align": {"text": _by("report.align", "render"), "json": _by("report.align", "to_json")},
@@ -34,6 +35,13 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
         "json": _by("report.cache", "to_json"),
         "csv": _by("report.cache", "to_csv"),
     },
+    "compare": {
+        "text": _by("report.compare", "render"),
+        "json": _by("results.change", "to_json"),
+        "csv": _by("report.compare", "to_csv"),
+        "markdown": _by("report.compare", "to_markdown"),
+    },
+    "export": {"gobench": _by("report.export", "to_gobench"), "csv": _by("report.export", "to_csv")},
     "capture": {"text": _by("report.capture", "render"), "json": _by("report.capture", "to_json")},
 }
 

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from pagebench.plan.questions import SERIES, of_family
-from pagebench.results.summary import Operation, Row, SeriesRow, Summary
+from pagebench.results.summary import Estimate, Operation, Row, SeriesRow, Summary
 from pagebench.units import format_size
 
 WIDTH = 75
@@ -56,10 +56,12 @@ def size_text(size: int) -> str:
 
 
 def _difference(row: Row | None) -> str:
+    """A row's difference, with its mark."""
+    return "-".rjust(CELL) if row is None else difference(row.difference.ns, row.mark or "")
+
+
+def difference(ns: Estimate, mark: str) -> str:
     """``+0.501+-.002*``: estimate, half of the interval, verdict."""
-    if row is None:
-        return "-".rjust(CELL)
-    ns, mark = row.difference.ns, row.mark
     if ns.estimate is None:
         return "no data".rjust(CELL)
     half = math.inf

@@ -1,0 +1,47 @@
+"""Where commands write: standard output, and plots beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from pagebench.errors import PagebenchError
+from pagebench.report.formats import FIGURES
+
+
+def write(text: str) -> None:
+    """To standard output, which someone may have closed, as in ``| head``."""
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
+
+
+PLOT_ELSEWHERE = "`plot -o DIR`"
+
+
+def save_plots(subject: str, content: Any, directory: Path, stem: str, elsewhere: str) -> list[Path]:
+    """Plots of a subject into a directory.  Raises PagebenchError that says how to name another."""
+    try:
+        return FIGURES[subject](content, directory, stem)
+    except OSError as error:
+        raise PagebenchError(
+            f"cannot write plots to {directory}: {error.strerror}; name another with {elsewhere}"
+        ) from error
+
+
+def say_plots(written: Sequence[Path], stream: TextIO) -> None:
+    """Which plots there are."""
+    if not written:
+        print("plot: nothing to draw of so few cells", file=stream)
+    for file in written:
+        if file.suffix == ".png":
+            print(f"plot: {file} (and .svg)", file=stream)

@@ -1,0 +1,426 @@
+"""Runs compared: text of 75 columns, Markdown for a pull request, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pagebench.names import VERDICTS
+from pagebench.report.tables import (
+    CELL,
+    LEVELS,
+    WIDTH,
+    difference,
+    fixed,
+    ordered,
+    paragraph,
+    short,
+    size_text,
+)
+from pagebench.report.text import fields
+from pagebench.results.change import Absolute, Center, Change, Changes, Code, Comparison, Gate
+from pagebench.results.gate import exit_code
+from pagebench.results.judgement import SIGNIFICANT
+from pagebench.units import format_size
+
+# In a list of cells that did not pass; the tables have them all.
+LISTED = 10
+
+
+def render(comparison: Comparison) -> str:
+    """The text report of every run against the first."""
+    lines: list[str] = []
+    for one in comparison.runs:
+        lines += [*_block(one), ""]
+    report = "\n".join(line.rstrip() for line in [*lines, *_legend(comparison)]) + "\n"
+    return report.encode("ascii", "replace").decode()
+
+
+def _block(changes: Changes) -> list[str]:
+    return [
+        f"{changes.after.name} against {changes.before.name}",
+        "",
+        *paragraph(verdict(changes)),
+        *(line for text in _gate(changes) for line in _item(text)),
+        "",
+        *fields([*_runs(changes), *_differences(changes), *_codes(changes)]),
+        *fields(("warning", text) for text in changes.warnings),
+        *_tables(changes),
+        "",
+        *_means(changes),
+        "",
+        *_resolves(changes),
+        *_missing(changes),
+    ]
+
+
+def _item(text: str) -> list[str]:
+    indent = "  " if text.startswith("  ") else ""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent + indent, break_on_hyphens=False)
+
+
+def verdict(changes: Changes) -> str:
+    """What came of it, in a sentence or two."""
+    judged = [cell for cell in changes.cells if cell.verdict is not None]
+    counts = Counter(cell.verdict for cell in judged)
+    if not judged:
+        return "Nothing was judged: no cell can be taken to what has the same machine code in both runs."
+    parts = [f"{name} in {counts[name]}" for name in VERDICTS if counts[name]]
+    parts = [part + _sizes(judged, part.split()[0]) for part in parts]
+    found = [cell for cell in judged if cell.verdict in ("faster", "slower")]
+    of = f"{len(judged)} cell{'s' if len(judged) != 1 else ''} judged, {', '.join(parts)}"
+    if not found:
+        return f"Nothing is resolved: {of}."
+    are = "s are" if len(found) != 1 else " is"
+    text = f"{len(found)} difference{are} resolved: {of}."
+    same = sum(cell.same_code for cell in found)
+    if same:
+        text += f" In {same} of them the machine code is the same in both: there the machine differs."
+    return text
+
+
+def _sizes(cells: Sequence[Change], verdict: str) -> str:
+    if verdict not in ("faster", "slower"):
+        return ""
+    sizes = sorted(abs(cell.ns.estimate) for cell in cells if cell.verdict == verdict and cell.ns.estimate)
+    span = f"{_plain(sizes[0])} to {_plain(sizes[-1])}" if len(sizes) > 1 else _plain(sizes[0])
+    return f" (by {span} ns)"
+
+
+def _gate(changes: Changes) -> list[str]:
+    """What a gate says: sentences, then the cells that did not pass."""
+    gate = changes.gate
+    if gate is None:
+        return []
+    lines = [gate_verdict(gate)]
+    for outcome, label in (("failed", "slower by more than that"), ("undecided", "undecided")):
+        mine = [cell for cell in changes.cells if cell.outcome == outcome]
+        if mine:
+            lines.append(f"{label}:")
+            lines += [f"  {_outcome(cell)}" for cell in mine[:LISTED]]
+        if len(mine) > LISTED:
+            lines.append(f"  and {len(mine) - LISTED} more")
+    lines += [f"not judged: {why}" for why in gate.why_not]
+    return lines
+
+
+def gate_verdict(gate: Gate) -> str:
+    """How many cells were judged, and the exit code for it."""
+    every = gate.judged + gate.undecided + gate.missing
+    judged = f"{gate.judged} of {every} cells judged, {gate.passed} passed, {gate.failed} failed"
+    code = exit_code(gate)
+    what = {
+        0: f"Gate passed: no cell got slower by more than {gate.threshold}",
+        1: f"Gate FAILED: slower by more than {gate.threshold}",
+        3: f"Gate undecided: whether cells got slower by more than {gate.threshold} is not resolved",
+    }[code]
+    text = f"{what} ({judged}; exit code {code})."
+    if gate.undecided and gate.judges_ns is not None and gate.judges_percent is not None:
+        text += (
+            f" These two runs can judge every cell at {_plain(gate.judges_ns)} ns, or "
+            f"{_plain(gate.judges_percent)} %; more --processes narrow that."
+        )
+    return text
+
+
+def _outcome(cell: Change) -> str:
+    ns, limit = cell.ns, cell.threshold_ns
+    change = "no data"
+    if ns.estimate is not None:
+        low, high = (f"{end:+.3f}" if end is not None else "unknown" for end in (ns.low, ns.high))
+        change = f"{ns.estimate:+.3f} ns [{low}, {high}]"
+        change += "" if limit is None else f", threshold {limit:.3f}"
+    blame = cell.outcome == "failed" and cell.same_code
+    code = "; the same machine code in both: the machine differs" if blame else ""
+    return f"{place(cell)}: {change}{code}"
+
+
+def place(cell: Change) -> str:
+    """Which cell it is, in words."""
+    size = format_size(cell.footprint_bytes)
+    return f"{short(cell.contender)} ({cell.probe}, {cell.pattern}, order {cell.order}, {size})"
+
+
+def _plain(value: float) -> str:
+    """Two significant digits or three, never in powers of ten."""
+    if 0.01 <= abs(value) < 99.5:
+        return f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.0f}"
+
+
+TRUST = {True: "good", False: "OFF", None: "not finished"}
+
+
+def _runs(changes: Changes) -> list[tuple[str, str]]:
+    """Both runs, and what both have."""
+    rows = []
+    for side in (changes.before, changes.after):
+        ghz = "unknown" if side.core_ghz is None else f"{side.core_ghz:.2f} GHz"
+        partial = "" if side.complete else ", not finished"
+        text = (
+            f"{side.created}, {side.processes} processes{partial}, core {ghz}, control {TRUST[side.trusted]}"
+        )
+        rows.append((side.name[:10], text))
+    machine, compiler = changes.before.machine, changes.before.compiler
+    told = {row.what for row in changes.differs}
+    both = {
+        "CPU model": ("cpu", f"{machine.cpu_model}, {machine.hypervisor or 'no hypervisor seen'}"),
+        "kernel": ("kernel", f"{machine.kernel_release} {machine.architecture}"),
+        "compiler": ("compiler", compiler.name),
+    }
+    return [*rows, *(row for what, row in both.items() if what not in told)]
+
+
+def _differences(changes: Changes) -> list[tuple[str, str]]:
+    return [
+        (
+            "differs",
+            f"{row.what}: {row.before}; then {row.after}{' (compared by --force)' if row.refused else ''}",
+        )
+        for row in changes.differs
+    ]
+
+
+def _codes(changes: Changes) -> list[tuple[str, str]]:
+    """Whose machine code is the same in both runs, and what became of the others."""
+    rows = []
+    if changes.same_code:
+        rows.append(("code", f"the same in both runs: {', '.join(changes.same_code)}"))
+    for name in changes.other_code:
+        became = ordered(
+            f"{cell.probe} {_form(cell.code)}, then {_form(cell.code_after)}"
+            for cell in changes.cells
+            if cell.contender.partition("@")[0] == name and not cell.same_code
+        )
+        rows.append(("code", f"other: {name}: {'; '.join(became)}"))
+    return rows
+
+
+def _form(code: Code) -> str:
+    return f"{code.form} of {code.instructions} instructions, {code.bytes} bytes"
+
+
+HEADS = (
+    f"{'':8}{'before':>11}{'':8}{'after':>11}{'':6}{'change of':>14}{'A/A':>9}",
+    f"{'ord  mem':8}{'ns':>7} {'+-%':>3}{'vs base':>8}{'ns':>7} {'+-%':>3}{'p':>6}{'difference':>14}"
+    f"{'old':>5}{'new':>5}{'runs':>5}",
+)
+
+
+def _tables(changes: Changes) -> list[str]:
+    """Probe by probe, a contender at a time: benchstat's columns, then what is judged."""
+    lines: list[str] = []
+    for probe, pattern, contender in ordered((c.probe, c.pattern, c.contender) for c in changes.cells):
+        cells = [c for c in changes.cells if (c.probe, c.pattern, c.contender) == (probe, pattern, contender)]
+        for anchor in ordered(cell.anchor for cell in cells):
+            mine = [cell for cell in cells if cell.anchor == anchor]
+            lines += ["", *paragraph(f"{probe}, {pattern}: {short(contender)}{_taken_to(mine)}"), *HEADS]
+            lines += [_row(cell) for cell in mine]
+    return lines
+
+
+def _taken_to(cells: Sequence[Change]) -> str:
+    anchor = cells[0].anchor
+    if anchor is None:
+        return ", taken to nothing: no loop has the same machine code in both runs"
+    if anchor == "reference":
+        return ", taken to the reference"
+    what = "; what others are taken to, not judged" if all(cell.verdict is None for cell in cells) else ""
+    return f", taken to the harness' loop{what}"
+
+
+def _row(cell: Change) -> str:
+    absolute = cell.absolute
+    base = versus(absolute)
+    if len(base) > 7:
+        base = f"{base.partition('.')[0]}%"[:7]
+    p = "-" if absolute.p is None else f"{absolute.p:.3f}"
+    changed = "!" if cell.level_after != cell.level else " "
+    shown = difference(cell.ns, cell.mark or "") if cell.anchor else "-".rjust(CELL)
+    noise = "".join(_noise(ns).rjust(5) for ns in (*cell.aa_ns, cell.between_runs_ns))
+    return (
+        f"{cell.order:3} {size_text(cell.footprint_bytes):>4}{changed}"
+        f"{_times(absolute.before)[1:]}{base:>8}{_times(absolute.after)}{p:>6}{shown:>14}{noise}"
+    )
+
+
+def _times(center: Center) -> str:
+    """The median, and how far the ends of its interval are from it in percent, as benchstat has it."""
+    return f"{fixed(center.median, 7)} {spread(center):>3}"
+
+
+def versus(absolute: Absolute) -> str:
+    """benchstat's change; ~ where its test finds none."""
+    if absolute.p is None or absolute.p > SIGNIFICANT or absolute.ratio is None:
+        return "~"
+    return "0.00%" if absolute.ratio == 1 else f"{100 * (absolute.ratio - 1):+.2f}%"
+
+
+def spread(center: Center) -> str:
+    """benchstat's +-: the farther end; ``inf`` where there is none."""
+    if center.median is None or center.low is None or center.high is None or not center.median:
+        return "inf"
+    share = max(center.high / center.median - 1, 1 - center.low / center.median)
+    return f"{100 * share:.0f}%" if share < 0.995 else ">99"
+
+
+def _noise(ns: float | None) -> str:
+    if ns is None:
+        return "-"
+    text = f"{ns:.3f}" if ns < 0.0995 else f"{ns:.2f}" if ns < 9.95 else f"{ns:.0f}"
+    return text.removeprefix("0")
+
+
+def _means(changes: Changes) -> list[str]:
+    lines = [f"{'geometric means':18}{'cells':>6}{'after/before':>14}{'to the reference':>18}"]
+    for mean in changes.means:
+        ratio, anchored = ("-" if value is None else f"{value:.4f}" for value in (mean.ratio, mean.anchored))
+        lines.append(f"{mean.probe:18}{mean.cells:6}{ratio:>14}{anchored:>18}")
+    return lines
+
+
+def _resolves(changes: Changes) -> list[str]:
+    """How fine the comparison is, by probe and level."""
+    largest: dict[str, dict[str, float]] = {}
+    for cell in changes.cells:
+        if cell.verdict is not None:
+            of_probe = largest.setdefault(cell.probe, {})
+            floor = math.inf if cell.smallest_resolvable_ns is None else cell.smallest_resolvable_ns
+            of_probe[cell.level] = max(of_probe.get(cell.level, 0.0), floor)
+    lines = [
+        f"{probe}: every change was resolved down to, in ns: "
+        + ", ".join(f"{LEVELS[level]} {_plain(of_probe[level])}" for level in LEVELS if level in of_probe)
+        for probe, of_probe in largest.items()
+    ]
+    return [line for text in lines for line in paragraph(text + ".")]
+
+
+def _missing(changes: Changes) -> list[str]:
+    lines = []
+    for name, other, cells in (
+        (changes.before.name, changes.after.name, changes.only_before),
+        (changes.after.name, changes.before.name, changes.only_after),
+    ):
+        if cells:
+            more = f"; and {len(cells) - LISTED} more" if len(cells) > LISTED else ""
+            lines += ["", *paragraph(f"in {name}, not in {other}: {'; '.join(cells[:LISTED])}{more}")]
+    return lines
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    margin = comparison.runs[0].margin_cycles
+    return paragraph(
+        "before, after: medians over processes, each run at its own core clock, and how far the interval "
+        "reaches; vs base and p: of these, ~ where p > 0.05 (Mann-Whitney, not adjusted), as benchstat. "
+        "Absolute times of two runs differ by themselves: nothing is judged by them. Change of difference: "
+        "of what a cell takes more than what it is taken to, in ns at the first run's core clock, "
+        "+- half of a 95 % interval: * resolved (it excludes zero, exceeds what is known to be zero, and "
+        f"p < {SIGNIFICANT:g}, Holm-adjusted); = equivalent within {margin:g} cycle; ? inconclusive. A/A: "
+        "the largest of either run; runs: what cells of the same machine code differ by between these runs, "
+        "root mean square. !: another cache level."
+    )
+
+
+COLUMNS = (
+    *(
+        "run",
+        "contender",
+        "probe",
+        "pattern",
+        "order",
+        "footprint_bytes",
+        "level",
+        "level_after",
+        "same_code",
+    ),
+    *("form", "form_after", "before_ns", "after_ns", "ratio", "p_mann_whitney", "anchor", "difference_ns"),
+    *(
+        "low_ns",
+        "high_ns",
+        "difference_cycles",
+        "percent",
+        "p_holm",
+        "verdict",
+        "aa_before_ns",
+        "aa_after_ns",
+    ),
+    *("between_runs_ns", "smallest_resolvable_ns", "threshold_ns", "outcome"),
+)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """A row a cell and run."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in comparison.runs:
+        for c in one.cells:
+            writer.writerow(
+                (
+                    *(one.after.name, c.contender, c.probe, c.pattern, c.order, c.footprint_bytes, c.level),
+                    *(c.level_after, c.same_code, c.code.form, c.code_after.form),
+                    *(c.absolute.before.median, c.absolute.after.median, c.absolute.ratio, c.absolute.p),
+                    *(c.anchor, c.ns.estimate, c.ns.low, c.ns.high, c.cycles.estimate, c.percent),
+                    *(c.p_adjusted, c.verdict, *c.aa_ns, c.between_runs_ns, c.smallest_resolvable_ns),
+                    *(c.threshold_ns, c.outcome),
+                )
+            )
+    return out.getvalue()
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """For a comment in a pull request: the verdict, the cells that matter, the rest folded."""
+    lines: list[str] = []
+    for one in comparison.runs:
+        lines += [f"### `{one.after.name}` against `{one.before.name}`", "", verdict(one), ""]
+        if one.gate is not None:
+            lines += [f"**{gate_verdict(one.gate)}**", ""]
+            lines += [f"- not judged: {why}" for why in one.gate.why_not]
+        lines += [f"- warning: {text}" for text in one.warnings] + [""]
+        telling = [
+            c for c in one.cells if c.verdict in ("faster", "slower") or c.outcome in ("failed", "undecided")
+        ]
+        if telling:
+            lines += [*_markdown_table(telling[: 2 * LISTED], one), ""]
+        if len(telling) > 2 * LISTED:
+            lines += [f"and {len(telling) - 2 * LISTED} more, see below", ""]
+        lines += _folded(f"all {len(one.cells)} cells", _markdown_table(one.cells, one))
+        about = [f"- {label}: {text}" for label, text in (*_runs(one), *_differences(one), *_codes(one))]
+        lines += _folded("what was compared", about)
+    lines += _folded("how to read it", _legend(comparison))
+    return "\n".join(lines) + "\n"
+
+
+def _folded(title: str, content: Iterable[str]) -> list[str]:
+    return [f"<details><summary>{title}</summary>", "", *content, "", "</details>", ""]
+
+
+def _escaped(text: str) -> str:
+    """Text of a file, which is not to become a column or an element."""
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text)
+
+
+def _markdown_table(cells: Iterable[Change], changes: Changes) -> list[str]:
+    gated = changes.gate is not None
+    lines = [
+        f"| cell | {changes.before.name} ns | {changes.after.name} ns | change of difference, ns | verdict |"
+        + (" gate |" if gated else ""),
+        "|---|--:|--:|--:|---|" + ("---|" if gated else ""),
+    ]
+    for c in cells:
+        times = (
+            f"{fixed(center.median, 7).strip()} ±{spread(center)}"
+            for center in (c.absolute.before, c.absolute.after)
+        )
+        shown = difference(c.ns, "").strip().replace("+-", " ±") if c.anchor else "-"
+        said = "yardstick" if c.verdict is None else f"{c.verdict} (in {LEVELS[c.level]})"
+        lines.append(
+            f"| {_escaped(place(c))} | {' | '.join(times)} | {shown} | {said} |"
+            + (f" {c.outcome or '-'} |" if gated else "")
+        )
+    return lines
