@@ -87,6 +87,12 @@ def named_or_path(text: str) -> tuple[str, Path]:
     return Path(text).stem, Path(text)
 
 
+def named_tree(text: str) -> tuple[str, Path]:
+    """A tree with a name before it, or just ``tree``."""
+    name, equals, _ = text.partition("=")
+    return named_path(text) if equals and "/" not in name else ("tree", Path(text))
+
+
 def add_kernel_options(command: argparse.ArgumentParser) -> None:
     """Kernel trees."""
     command.add_argument(

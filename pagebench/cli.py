@@ -24,9 +24,12 @@ from pagebench.arguments import (
     every,
     margin,
     named_or_path,
+    named_tree,
     names_list,
+    orders,
     window,
 )
+from pagebench.commands.bisecting import STOP
 from pagebench.commands.looking import THIS_MACHINE
 from pagebench.commands.output import write
 from pagebench.errors import PagebenchError
@@ -251,6 +254,50 @@ def parser() -> Parser:
     export.add_argument("file", type=Path, metavar="FILE")
     add_format(export, "export")
 
+    bisect = subcommands.add_parser(
+        "bisect",
+        help="for `git bisect run`: is a kernel tree good, bad, or not to be told?",
+        description="For `git bisect run`, in a kernel tree: exit code 0 where it is as expected, or no "
+        "slower than a good tree, 1 where it is not, 125 where it does not build or noise allows no verdict; "
+        "129, at which git stops, for what is wrong with the command line or the machine.",
+    )
+    bisect.add_argument(
+        "--kernel",
+        action="append",
+        required=True,
+        type=named_tree,
+        metavar="[NAME=]TREE",
+        help="the tree; with --fail-above a good one first, that is not bisected",
+    )
+    bisect.add_argument(
+        "--kernel-cc", metavar="CC", help="compile with this; default: as they were configured"
+    )
+    question = bisect.add_mutually_exclusive_group(required=True)
+    question.add_argument(
+        "--expect",
+        metavar="LIST",
+        help="what its lookup is to be: form=branch, select or arith; instructions and bytes by <=, as in "
+        "form=arith,instructions<=6",
+    )
+    question.add_argument(
+        "--fail-above", metavar="AMOUNT", help="5%%, 0.2ns or 0.5cycles: the slow-down from which it is bad"
+    )
+    bisect.add_argument(
+        "--probe", default="chain", metavar="PROBE", help="with --expect, whose loop; default: %(default)s"
+    )
+    for axis in ("--orders", "--footprints", "--patterns", "--probes"):
+        bisect.add_argument(
+            axis,
+            type=orders if axis == "--orders" else names_list,
+            metavar="LIST",
+            help="with --fail-above, as for run; default: a quick run's",
+        )
+    bisect.add_argument(
+        "--processes", type=at_least(2), metavar="N", help="with --fail-above, worker processes"
+    )
+    bisect.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU to measure on")
+    bisect.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the result file")
+
     asm = subcommands.add_parser(
         "asm", help="the machine code that is timed", description="The machine code that is timed."
     )
@@ -371,7 +418,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             commands.COMMANDS[args.command](args)
     except PagebenchError as error:
         print(f"pagebench: {error}", file=sys.stderr)
-        return error.exit_code
+        # What is typed wrong says nothing of a tree.
+        bisecting = (sys.argv[1:] if argv is None else argv)[:1] in (["bisect"], ("bisect",))
+        return STOP if bisecting and error.exit_code == 2 else error.exit_code
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 Imports are where they are needed, so that ``--help`` is quick.
 """
 
+from pagebench.commands.bisecting import bisect
 from pagebench.commands.looking import align, asm, cache, capture, info, list_
 from pagebench.commands.measuring import run, selftest
 from pagebench.commands.reading import compare, export, plot, show
@@ -14,6 +15,7 @@ COMMANDS = {
     "plot": plot,
     "compare": compare,
     "export": export,
+    "bisect": bisect,
     "asm": asm,
     "align": align,
     "cache": cache,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagebench.commands.output import PLOT_ELSEWHERE, save_plots, write
 from pagebench.commands.reading import summary_of
-from pagebench.commands.words import asked_of, words_of
+from pagebench.commands.words import asked_of, run_words, words_of
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
 
@@ -28,21 +28,19 @@ def run(args: argparse.Namespace) -> None:
     from pagebench.measure import contenders, session
 
     asked = asked_of(args)
-    words = words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})
-    words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
-    words += ["--kernel-cc", args.kernel_cc] if args.kernel_cc else []
+    words = run_words(args, asked)
     words += [word for name, path in args.own for word in ("--variant", f"{name}={path}")]
     words += [word for cc in args.cc for word in ("--cc", cc)]
     words += ["--static"] if args.static else []
     if args.resume:
-        given = [*words, *words_of({name: asked[name] for name in ("seed", "cpu") if name in asked})]
+        given = [*words[1:], *words_of({name: asked[name] for name in ("seed", "cpu") if name in asked})]
         if given or args.output:
             what = ", ".join(word for word in given if word.startswith("--")) or "--output"
             raise PagebenchError(f"--resume takes its options from {args.resume}: leave out {what}")
         path = session.resume(args.resume)
     else:
         extra = contenders.Outside(args.own, args.cc, args.kernel, args.kernel_cc)
-        path = session.start(asked, extra, args.output, ["run", *words], args.static)
+        path = session.start(asked, extra, args.output, words, args.static)
     summary = summary_of(path)
     if args.counters or not any(cell.counts for cell in summary.cells):
         summary = _simulated(path) or summary

@@ -47,3 +47,10 @@ def words_of(asked: dict[str, object]) -> list[str]:
         else:
             words += [ASKED[name], ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return words
+
+
+def run_words(args: argparse.Namespace, asked: dict[str, Any]) -> list[str]:
+    """The words of a `run` of kernel trees, without what is of one run: seed and CPU."""
+    words = ["run", *words_of({name: value for name, value in asked.items() if name not in ("seed", "cpu")})]
+    words += [word for name, path in args.kernel for word in ("--kernel", f"{name}={path}")]
+    return [*words, *(["--kernel-cc", args.kernel_cc] if args.kernel_cc else [])]

@@ -196,7 +196,7 @@ def _in_ns(first: GroupSamples, paired: Paired) -> Floats:
 
 
 def _between_runs(one: _Drafted, drafts: Iterable[_Drafted]) -> _BetweenRuns:
-    """What of its probe and cache level differs in other contenders, although their machine code is the same."""
+    """What of its probe and cache level differs in other contenders, though their code is the same."""
     squares = [
         other.ns.estimate**2
         for other in drafts
