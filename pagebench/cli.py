@@ -226,6 +226,17 @@ def parser() -> Parser:
     plot.add_argument("file", type=Path, metavar="FILE")
     plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to; default: beside FILE")
 
+    report = subcommands.add_parser(
+        "report",
+        help="a result file as one page of HTML",
+        description="A result file as one page of HTML, which needs nothing else and no network: the verdict "
+        "in words, tables that can be sorted, plots, machine code, machine, warnings, command.",
+    )
+    report.add_argument("file", type=Path, metavar="FILE")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="PAGE", help="default: beside FILE, ending in .html; is replaced"
+    )
+
     compare = subcommands.add_parser(
         "compare",
         help="result files against the first one; with --fail-above a gate",

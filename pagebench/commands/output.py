@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +24,21 @@ def write(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that appears whole or not at all, in place of one of its name.  Raises PagebenchError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # a pipe or a device
+            return
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as scratch:
+            partial = Path(scratch, path.name)
+            partial.write_bytes(content)
+            partial.replace(path)
+    except OSError as error:
+        raise PagebenchError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
 
 
 PLOT_ELSEWHERE = "`plot -o DIR`"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagebench.commands.output import PLOT_ELSEWHERE, save_plots, write
+from pagebench.commands.output import PLOT_ELSEWHERE, save_plots, write, write_whole
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
 
@@ -56,6 +56,16 @@ def _measured(name: str, path: Path) -> Measured:
 def export(args: argparse.Namespace) -> None:
     """The samples of a result file for another tool."""
     write(FORMATS["export"][args.format](_measured(args.file.stem, args.file)))
+
+
+def report(args: argparse.Namespace) -> None:
+    """A result file as one page of HTML."""
+    from pagebench.report import html
+
+    path = args.output or args.file.with_suffix(".html")
+    page = html.render(summary_of(args.file))
+    write_whole(path, page.encode())
+    write(str(path))
 
 
 def plot(args: argparse.Namespace) -> None:

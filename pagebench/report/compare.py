@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pagebench.names import VERDICTS
+from pagebench.report.markdown import escaped, folded, table
 from pagebench.report.tables import (
     CELL,
     LEVELS,
@@ -30,6 +30,7 @@ from pagebench.units import format_size
 
 # In a list of cells that did not pass; the tables have them all.
 LISTED = 10
+ALARMING = ("failed", "undecided")
 
 
 def render(comparison: Comparison) -> str:
@@ -380,47 +381,30 @@ def to_markdown(comparison: Comparison) -> str:
         lines += [f"### `{one.after.name}` against `{one.before.name}`", "", verdict(one), ""]
         if one.gate is not None:
             lines += [f"**{gate_verdict(one.gate)}**", ""]
-            lines += [f"- not judged: {why}" for why in one.gate.why_not]
-        lines += [f"- warning: {text}" for text in one.warnings] + [""]
-        telling = [
-            c for c in one.cells if c.verdict in ("faster", "slower") or c.outcome in ("failed", "undecided")
-        ]
+            lines += [f"- not judged: {escaped(why)}" for why in one.gate.why_not]
+        lines += [f"- warning: {escaped(text)}" for text in one.warnings] + [""]
+        telling = [c for c in one.cells if c.verdict in ("faster", "slower") or c.outcome in ALARMING]
         if telling:
             lines += [*_markdown_table(telling[: 2 * LISTED], one), ""]
         if len(telling) > 2 * LISTED:
             lines += [f"and {len(telling) - 2 * LISTED} more, see below", ""]
-        lines += _folded(f"all {len(one.cells)} cells", _markdown_table(one.cells, one))
-        about = [f"- {label}: {text}" for label, text in (*_runs(one), *_differences(one), *_codes(one))]
-        lines += _folded("what was compared", about)
-    lines += _folded("how to read it", _legend(comparison))
+        lines += folded(f"all {len(one.cells)} cells", _markdown_table(one.cells, one))
+        about = (*_runs(one), *_differences(one), *_codes(one))
+        lines += folded("what was compared", (f"- {label}: {escaped(text)}" for label, text in about))
+    lines += folded("how to read it", _legend(comparison))
     return "\n".join(lines) + "\n"
 
 
-def _folded(title: str, content: Iterable[str]) -> list[str]:
-    return [f"<details><summary>{title}</summary>", "", *content, "", "</details>", ""]
-
-
-def _escaped(text: str) -> str:
-    """Text of a file, which is not to become a column or an element."""
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text)
-
-
 def _markdown_table(cells: Iterable[Change], changes: Changes) -> list[str]:
+    before, after = (escaped(side.name) for side in (changes.before, changes.after))
     gated = changes.gate is not None
-    lines = [
-        f"| cell | {changes.before.name} ns | {changes.after.name} ns | change of difference, ns | verdict |"
-        + (" gate |" if gated else ""),
-        "|---|--:|--:|--:|---|" + ("---|" if gated else ""),
-    ]
-    for c in cells:
-        times = (
-            f"{fixed(center.median, 7).strip()} ±{spread(center)}"
-            for center in (c.absolute.before, c.absolute.after)
-        )
-        shown = difference(c.ns, "").strip().replace("+-", " ±") if c.anchor else "-"
-        said = "yardstick" if c.verdict is None else f"{c.verdict} (in {LEVELS[c.level]})"
-        lines.append(
-            f"| {_escaped(place(c))} | {' | '.join(times)} | {shown} | {said} |"
-            + (f" {c.outcome or '-'} |" if gated else "")
-        )
-    return lines
+    heads = ["cell", f"{before}, ns", f"{after}, ns", "change of difference, ns", "verdict"]
+    return table([*heads, "gate"] if gated else heads, (_markdown_row(cell, gated) for cell in cells))
+
+
+def _markdown_row(cell: Change, gated: bool) -> list[str]:
+    centers = cell.absolute.before, cell.absolute.after
+    times = [f"{fixed(center.median, 7).strip()} ±{spread(center)}" for center in centers]
+    shown = difference(cell.ns, "").strip().replace("+-", " ±") if cell.anchor else "-"
+    said = "yardstick" if cell.verdict is None else f"{cell.verdict} (in {LEVELS[cell.level]})"
+    return [escaped(place(cell)), *times, shown, said, *([cell.outcome or "-"] if gated else [])]

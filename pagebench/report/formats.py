@@ -26,7 +26,12 @@ def _by(module: str, function: str) -> Callable[[Any], str]:
 # report.selftest.Tested, of a report.cache.Behaviour, of a report.capture.Captured, of a
 # results.change.Comparison, of a results.measured.Measured.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
-    "run": {"text": _by("report.text", "render"), "json": _by("results.summary", "to_json")},
+    "run": {
+        "text": _by("report.text", "render"),
+        "json": _by("results.summary", "to_json"),
+        "mail": _by("report.mail", "render"),
+        "markdown": _by("report.markdown", "render"),
+    },
     "align": {"text": _by("report.align", "render"), "json": _by("report.align", "to_json")},
     "info": {"text": _by("report.info", "render"), "json": _by("report.info", "to_json")},
     "selftest": {"text": _by("report.selftest", "render"), "json": _by("report.selftest", "to_json")},

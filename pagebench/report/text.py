@@ -23,7 +23,8 @@ from pagebench.report.tables import (
     static_table,
     zap_table,
 )
-from pagebench.results.summary import NoiseMaximum, Span, Summary
+from pagebench.report.words import verdicts
+from pagebench.results.summary import NoiseMaximum, Summary
 from pagebench.units import duration, format_size
 
 CLOCKS = {
@@ -80,7 +81,8 @@ def machine_fields(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
-def _control(summary: Summary) -> str:
+def control(summary: Summary) -> str:
+    """What the positive control read, and whether the run is to be trusted."""
     control = summary.control
     if control is None or control.cycles.estimate is None:
         return "not finished: nothing here was checked against a known difference yet"
@@ -94,7 +96,7 @@ def _control(summary: Summary) -> str:
     return f"{read}, {expected}: THIS RUN IS NOT TO BE TRUSTED; run again on a quieter machine"
 
 
-def _maxima(maxima: Sequence[NoiseMaximum]) -> str:
+def maxima_text(maxima: Sequence[NoiseMaximum]) -> str:
     """By cache level, over the probes."""
     parts = [f"{LEVELS[maximum.level]} {significant(maximum.ns)}" for maximum in maxima]
     pairs = sum(maximum.pairs for maximum in maxima)
@@ -107,10 +109,10 @@ def _header(summary: Summary) -> list[str]:
     title = f"pagebench {tool.version} ({tool.commit or 'unknown commit'}), {summary.created}"
     rows = [
         *machine_fields(summary),
-        ("control", _control(summary)),
-        ("noise", f"largest |A/A| in ns: {_maxima(summary.noise_maxima)}"),
+        ("control", control(summary)),
+        ("noise", f"largest |A/A| in ns: {maxima_text(summary.noise_maxima)}"),
         *(
-            [("null", f"largest null between encodings in ns: {_maxima(summary.null_maxima)}")]
+            [("null", f"largest null between encodings in ns: {maxima_text(summary.null_maxima)}")]
             if summary.null
             else []
         ),
@@ -152,29 +154,13 @@ def _variants(summary: Summary) -> list[str]:
     return lines
 
 
-def _span(span: Span) -> str:
-    if span.least_ns is None or span.most_ns is None:
-        return ""
-    least, most = significant(abs(span.least_ns)), significant(abs(span.most_ns))
-    return f" (by {least} ns)" if span.count == 1 else f" (by {least} to {most} ns)"
-
-
 def _verdicts(summary: Summary) -> list[str]:
     """One sentence for each contender, counted from its cells."""
-    lines: list[str] = []
-    reference = short(summary.plan.reference)
-    for row in summary.overall:
-        parts = [
-            f"{verdict} in {span.count}" + (_span(span) if verdict in ("faster", "slower") else "")
-            for verdict, span in row.verdicts.items()
-        ]
-        mean = "unknown" if row.geometric_mean_ratio is None else f"{row.geometric_mean_ratio:.3f}"
-        text = (
-            f"{short(row.contender)} against {reference}, {row.cells} cells: {', '.join(parts)}; "
-            f"geometric mean of ratios {mean}."
-        )
-        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    return lines
+    return [
+        line
+        for text in verdicts(summary)
+        for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    ]
 
 
 def _resolved(summary: Summary) -> list[str]:
@@ -226,13 +212,13 @@ def _resolution(summary: Summary) -> list[str]:
     return lines
 
 
-def _command(command: str) -> list[str]:
+def command_lines(command: str, width: int = WIDTH) -> list[str]:
     """A shell command, broken behind blanks and commas with backslashes."""
     if "'" in command:  # where a backslash is one
         return [f"  {command}"]
     lines = ["  "]
     for piece in re.findall(r"[^ ,]+[ ,]?", command):
-        if len(lines[-1]) + len(piece) >= WIDTH:
+        if len(lines[-1]) + len(piece) >= width:
             lines.append("    " if lines[-1].endswith(" ") else "")
             lines[-2] += "\\"
         lines[-1] += piece
@@ -271,7 +257,7 @@ def render(summary: Summary) -> str:
         *paragraph(summary.limits),
         "",
         "reproduce with:",
-        *_command(summary.command),
+        *command_lines(summary.command),
     ]
     report = "\n".join(line.rstrip() for line in lines) + "\n"
     return report.encode("ascii", "replace").decode()

@@ -114,21 +114,27 @@ def _compared(cells: Sequence[Row]) -> list[Row]:
     return [row for row in cells if row.verdict != "reference"]
 
 
+def spans(rows: Iterable[Row]) -> dict[str, Span]:
+    """How many rows have which verdict, and the smallest and the largest of their differences."""
+    rows = list(rows)
+    verdicts: dict[str, Span] = {}
+    for verdict in VERDICTS:
+        sizes = [row.difference.ns.estimate for row in rows if row.verdict == verdict]
+        known = sorted((size for size in sizes if size is not None), key=abs)
+        if sizes:
+            least, most = (known[0], known[-1]) if known else (None, None)
+            verdicts[verdict] = Span(len(sizes), least, most)
+    return verdicts
+
+
 def overall(cells: Sequence[Row]) -> list[Overall]:
     """One line for each contender but the reference, counted from its cells."""
     lines = []
     for contender in dict.fromkeys(row.contender for row in _compared(cells)):
         mine = [row for row in cells if row.contender == contender]
-        verdicts: dict[str, Span] = {}
-        for verdict in VERDICTS:
-            sizes = [row.difference.ns.estimate for row in mine if row.verdict == verdict]
-            known = sorted((size for size in sizes if size is not None), key=abs)
-            if sizes:
-                least, most = (known[0], known[-1]) if known else (None, None)
-                verdicts[verdict] = Span(len(sizes), least, most)
         ratios = [row.ratio.estimate for row in mine if row.ratio.estimate]
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
-        lines.append(Overall(contender, len(mine), verdicts, statistics.number(mean)))
+        lines.append(Overall(contender, len(mine), spans(mine), statistics.number(mean)))
     return lines
 
 
