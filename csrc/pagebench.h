@@ -96,6 +96,13 @@ struct pb_variant {
 			     size_t n);
 };
 
+/* A size or an offset in the structs above: of another layout, another build. */
+struct pb_layout_row {
+	const char *what;
+	uint64_t value;
+};
+
+size_t pb_layout(const struct pb_layout_row **ret);
 /* The built-in variants, in the order in which the linker found them. */
 size_t pb_variants(const struct pb_variant *const **ret);
 /* The compiler, flags and commit that this core was built with. */

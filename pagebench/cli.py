@@ -256,6 +256,17 @@ def parser() -> Parser:
     compare.add_argument("--force", action="store_true", help="compare different CPU models all the same")
     add_format(compare, "compare")
 
+    join = subcommands.add_parser(
+        "join",
+        help="many machines' result files: a row a CPU model",
+        description="Result files of many machines: sign and size of each effect, a row a CPU model, best "
+        "and worst, and which machines cannot resolve it.",
+    )
+    join.add_argument(
+        "files", nargs="+", type=named_or_path, metavar="[NAME=]FILE", help="named by their files by default"
+    )
+    add_format(join, "join")
+
     export = subcommands.add_parser(
         "export",
         help="the samples of a result file for benchstat, or as CSV",
@@ -308,6 +319,39 @@ def parser() -> Parser:
     )
     bisect.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU to measure on")
     bisect.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the result file")
+
+    bundle = subcommands.add_parser(
+        "bundle",
+        help="a result file with the objects that were timed, in one file",
+        description="A result file with the shared objects that were timed, their sources, configuration and "
+        "versions, in one .tar.zst, for `replay` on another machine.",
+    )
+    bundle.add_argument("file", type=Path, metavar="FILE")
+    bundle.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="BUNDLE",
+        help="default: beside FILE, ending in .tar.zst; is replaced",
+    )
+
+    replay = subcommands.add_parser(
+        "replay",
+        help="a bundle's objects run again here, and compared",
+        description="The objects of a bundle run again on this machine, over the same cells, and what they "
+        "come to compared. That is machine code of whoever made the bundle: run it as you would a program of "
+        "theirs.",
+    )
+    replay.add_argument("bundle", type=Path, metavar="BUNDLE")
+    replay.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="result file; default: a new one in pagebench-results/",
+    )
+    replay.add_argument("--cpu", type=at_least(0), metavar="N", help="the CPU to measure on")
+    replay.add_argument("--seed", type=at_least(0), metavar="N", help="of every draw; a new one by default")
 
     asm = subcommands.add_parser(
         "asm", help="the machine code that is timed", description="The machine code that is timed."

@@ -16,8 +16,8 @@ from command_line import TINY, run
 
 from pagebench import cli
 from pagebench.cache import asking
+from pagebench.commands import asked as asked_
 from pagebench.commands import measuring
-from pagebench.commands import words as words_
 from pagebench.errors import PagebenchError
 from pagebench.results import result_file
 
@@ -28,8 +28,8 @@ def test_the_command_that_reproduces_a_run_is_one_that_runs_it(result_files: Pat
     """What the header tells to type has to parse to the same options."""
     words = ["run", "--quick", *TINY, "--margin", "0.125", "--struct-page", "96"]
     args = cli.parser().parse_args(words)
-    asked = {name: getattr(args, name) for name in words_.ASKED if getattr(args, name) is not None}
-    again = cli.parser().parse_args(["run", *words_.words_of(asked)])
+    asked = {name: getattr(args, name) for name in asked_.ASKED if getattr(args, name) is not None}
+    again = cli.parser().parse_args(["run", *asked_.words_of(asked)])
     assert vars(again) == vars(args)
 
 

@@ -19,7 +19,7 @@ UNTESTED = {
     "pagebench/arguments.py": "kinds of words on the command line: test_cli.py types them",
     **{
         f"pagebench/commands/{name}.py": "test_commands.py runs them"
-        for name in ("looking", "measuring", "output", "reading", "words")
+        for name in ("asked", "looking", "measuring", "output", "reading")
     },
     "pagebench/results/change.py": "fields alone: test_changing.py has what they hold",
     "pagebench/cache/cpus.py": "a table: test_geometry.py holds every row to what can be simulated",

@@ -26,7 +26,7 @@ from kernel_trees import (
 from pagebench import core
 from pagebench.code import form
 from pagebench.errors import PagebenchError
-from pagebench.variants import compiler
+from pagebench.variants import cache, compiler
 from pagebench.variants.kernel import build, compilation
 from pagebench.variants.kernel.tree import examine
 
@@ -151,7 +151,14 @@ class TestCache:
         before = list(state())
         build.build("k", tree_of(name))
         assert list(state()) == before
-        assert {file.suffix for file in (tmp_path / "pagebench").iterdir()} == {".so", ".log"}
+        assert {file.suffix for file in (tmp_path / "pagebench").iterdir()} == {".so", ".log", ".sources"}
+
+    def test_what_it_was_compiled_from_is_kept(self) -> None:
+        for built in build.build("k", tree_of("v6.12")):
+            kept = {path.name: path.read_bytes() for path in cache.sources_of(built.path).iterdir()}
+            assert {"config", "autoconf.h", "page-flags.h", "mm_types.h", "mm.h", "kernel_tree.c"} == set(kept)
+            assert b"compound_head(" in kept["page-flags.h"]
+            assert kept["config"] == (tree_of("v6.12") / ".config").read_bytes()
 
     def test_a_tree_that_is_gone(self, tmp_path: Path, no_kbuild: None) -> None:
         tree = altered(tmp_path, "v6.1")

@@ -60,6 +60,26 @@ def test_an_object_that_is_not_ours() -> None:
         core.load_variants(Path(_ctypes.__file__))
 
 
+def test_the_layout_is_that_of_every_field() -> None:
+    expected = []
+    for struct in ("struct pb_variant", "struct pb_probe", "struct pb_mark"):
+        expected.append((f"sizeof({struct})", core.ffi.sizeof(struct)))
+        fields = core.ffi.typeof(struct).fields
+        expected += [(f"offsetof({struct}, {name})", field.offset) for name, field in fields]
+    assert core.abi() == expected
+
+
+def test_a_copy_of_the_core_is_an_object_like_others(tmp_path: Path) -> None:
+    """Its variants can be looked up with by another build: a bundle's are."""
+    copy = Path(shutil.copy(core.built_in_object(), tmp_path / "core.so"))
+    copied, built_in = core.load_variants(copy, 96), core.built_in_variants(96)
+    assert copied.keys() == built_in.keys()
+    for name, variant in built_in.items():
+        for probe in variant.probes:
+            assert copied[name].probes[probe].code == variant.probes[probe].code
+            assert copied[name].probes[probe].run != variant.probes[probe].run
+
+
 @pytest.mark.slow
 def test_an_object_of_another_build_of_pagebench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copy(compiled.built_in(72), tmp_path))

@@ -5,8 +5,8 @@ Imports are where they are needed, so that ``--help`` is quick.
 
 from pagebench.commands.bisecting import bisect
 from pagebench.commands.looking import align, asm, cache, capture, info, list_
-from pagebench.commands.measuring import run, selftest
-from pagebench.commands.reading import compare, export, plot, report, show
+from pagebench.commands.measuring import bundle, replay, run, selftest
+from pagebench.commands.reading import compare, export, join, plot, report, show
 
 COMMANDS = {
     "run": run,
@@ -15,8 +15,11 @@ COMMANDS = {
     "plot": plot,
     "report": report,
     "compare": compare,
+    "join": join,
     "export": export,
     "bisect": bisect,
+    "bundle": bundle,
+    "replay": replay,
     "asm": asm,
     "align": align,
     "cache": cache,

@@ -8,8 +8,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagebench.commands.asked import asked_of, run_words
 from pagebench.commands.output import write
-from pagebench.commands.words import asked_of, run_words
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
 

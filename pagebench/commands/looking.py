@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagebench.commands.asked import asked_of, words_of
 from pagebench.commands.output import save_plots, say_plots, write
-from pagebench.commands.words import asked_of, words_of
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
 

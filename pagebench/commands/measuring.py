@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagebench.commands.output import PLOT_ELSEWHERE, save_plots, write
+from pagebench.commands.asked import asked_of, run_words, words_of
+from pagebench.commands.output import PLOT_ELSEWHERE, save_plots, write, write_whole
 from pagebench.commands.reading import summary_of
-from pagebench.commands.words import asked_of, run_words, words_of
 from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
+from pagebench.units import format_size
 
 if TYPE_CHECKING:
     pass
@@ -71,6 +72,35 @@ def _simulated(path: Path) -> Summary | None:
         print(f"pagebench: caches were not simulated: {str(error) or 'interrupted'}", file=sys.stderr)
         return None
     return summary_of(path)
+
+
+def bundle(args: argparse.Namespace) -> None:
+    """A result file with what it was measured with, in one file."""
+    from pagebench.measure import bundling
+
+    path = args.output or args.file.with_suffix(".tar.zst")
+    content = bundling.collect(args.file)
+    write_whole(path, content)
+    write(f"bundle: {path} ({format_size(len(content))})")
+
+
+def replay(args: argparse.Namespace) -> None:
+    """A bundle's objects run again here, and what they come to beside what they came to."""
+    from pagebench.measure import replaying
+    from pagebench.results import changing, joining, measured, provenance, result_file
+
+    bundled = replaying.open_bundle(args.bundle)
+    words = ["replay", str(args.bundle)]
+    path = replaying.replay(bundled, args.output, words, args.cpu, args.seed)
+    runs = [
+        measured.Measured("bundle", bundled.run),
+        measured.Measured("here", result_file.read(path)),
+    ]
+    if provenance.cpu(runs[0].run.header.machine) == provenance.cpu(runs[1].run.header.machine):
+        write(FORMATS["compare"]["text"](changing.compare(runs)))
+    else:
+        write(FORMATS["join"]["text"](joining.join(runs)))
+    write(f"\nraw data: {path}")
 
 
 def selftest(args: argparse.Namespace) -> None:

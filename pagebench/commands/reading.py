@@ -11,6 +11,8 @@ from pagebench.errors import PagebenchError
 from pagebench.report.formats import FORMATS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pagebench.results.measured import Measured
     from pagebench.results.summary import Summary
 
@@ -34,10 +36,7 @@ def compare(args: argparse.Namespace) -> None:
     if len(args.files) < 2:
         raise PagebenchError("name two result files or more: all are compared with the first")
     threshold = None if args.fail_above is None else gate.Threshold.parse(args.fail_above)
-    names = [name for name, _ in args.files]
-    # Files of one name in several directories are told apart by those.
-    runs = [_measured(name if names.count(name) == 1 else str(path), path) for name, path in args.files]
-    compared = changing.compare(runs, args.force, threshold)
+    compared = changing.compare(_all_measured(args.files), args.force, threshold)
     write(FORMATS["compare"][args.format](compared))
     gates = [one.gate for one in compared.runs if one.gate is not None]
     codes = [gate.exit_code(one) for one in gates]
@@ -45,6 +44,21 @@ def compare(args: argparse.Namespace) -> None:
     for code in why:
         if code in codes:
             raise PagebenchError(f"{why[code]}, --fail-above {args.fail_above}: see the report", code)
+
+
+def join(args: argparse.Namespace) -> None:
+    """Many machines' result files: a row a CPU model."""
+    from pagebench.results import joining
+
+    if len(args.files) < 2:
+        raise PagebenchError("name two result files or more")
+    write(FORMATS["join"][args.format](joining.join(_all_measured(args.files))))
+
+
+def _all_measured(files: Sequence[tuple[str, Path]]) -> list[Measured]:
+    """Files of one name in several directories are told apart by those."""
+    names = [name for name, _ in files]
+    return [_measured(name if names.count(name) == 1 else str(path), path) for name, path in files]
 
 
 def _measured(name: str, path: Path) -> Measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from pagebench.errors import PagebenchError
 
 try:
+    import pagebench._core
     from pagebench._core import ffi as _ffi
     from pagebench._core import lib as _lib
 except ImportError as _error:
@@ -20,6 +22,7 @@ except ImportError as _error:
 
 ffi: Any = _ffi
 lib: Any = _lib
+FILE = Path(pagebench._core.__file__)
 
 
 def address(cdata: Any) -> int:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pagebench.core.extension import address, ffi, lib, string
+from pagebench.core.extension import FILE, address, ffi, lib, string
 from pagebench.errors import PagebenchError
 
 Returns = Literal["head", "page", "counted"]
@@ -133,6 +133,11 @@ def built_in_variants(struct_page_bytes: int = 64) -> Mapping[str, Variant]:
     return {variant.name: variant for variant in sorted(variants, key=lambda v: v.name)}
 
 
+def built_in_object() -> Path:
+    """The extension's file, which is a shared object of variants as well."""
+    return FILE
+
+
 def built_in_struct_pages() -> list[int]:
     """The sizes of struct pages, in bytes, that there are built-in variants for."""
     table = ffi.new("const struct pb_variant *const **")
@@ -141,11 +146,12 @@ def built_in_struct_pages() -> list[int]:
 
 def abi() -> list[tuple[str, int]]:
     """The layout of variants' structs in this core: C expressions with their values."""
-    rows = []
-    for struct in ("struct pb_variant", "struct pb_probe", "struct pb_mark"):
-        rows.append((f"sizeof({struct})", int(ffi.sizeof(struct))))
-        rows += [(f"offsetof({struct}, {name})", field.offset) for name, field in ffi.typeof(struct).fields]
-    return rows
+    return _layout(lib.pb_layout)
+
+
+def _layout(says: Any) -> list[tuple[str, int]]:
+    rows = ffi.new("const struct pb_layout_row **")
+    return [(string(rows[0][i].what), int(rows[0][i].value)) for i in range(says(rows))]
 
 
 def load_object(path: Path) -> ctypes.CDLL:
@@ -161,10 +167,10 @@ def _load(path: Path) -> ctypes.CDLL:
     """A shared object that pagebench.variants made.  Raises PagebenchError."""
     loaded = load_object(path)
     try:
-        layout = string(pointer_to(loaded, "pb_layout", "char *"))
+        says = pointer_to(loaded, "pb_layout", "size_t (*)(const struct pb_layout_row **)")
     except ValueError:
         raise PagebenchError(f"{path} holds no variants: compile them with pagebench") from None
-    if layout != repr(abi()):
+    if _layout(says) != abi():
         raise PagebenchError(f"{path} was compiled for another build of pagebench: compile it again")
     return loaded
 
@@ -174,16 +180,20 @@ def pointer_to(loaded: ctypes.CDLL, symbol: str, ctype: str) -> Any:
     return ffi.cast(ctype, ctypes.addressof(ctypes.c_char.in_dll(loaded, symbol)))
 
 
-def load_variants(path: Path) -> dict[str, Variant]:
-    """The variants of a shared object that :mod:`pagebench.variants.compiled` made, by name.
+def load_variants(path: Path, struct_page_bytes: int | None = None) -> dict[str, Variant]:
+    """The variants of a shared object that :mod:`pagebench.variants.compiled` made, or of a core, by name.
 
-    It stays loaded, out of sight of every other one, until the process ends.  Raises PagebenchError for a
-    file that cannot be loaded or is none of pagebench's.
+    ``struct_page_bytes``: of these struct pages alone, where an object has variants over several.  It stays
+    loaded, out of sight of every other one, until the process ends.  Raises PagebenchError for a file that
+    cannot be loaded or is none of pagebench's.
     """
     loaded = _load(path.resolve())
     table = ffi.new("const struct pb_variant *const **")
     count = pointer_to(loaded, "pb_variants", "size_t (*)(const struct pb_variant *const **)")(table)
-    variants = [wrap_variant(table[0][i]) for i in range(count)]
+    wanted = [table[0][i] for i in range(count)]
+    if struct_page_bytes is not None:
+        wanted = [cdata for cdata in wanted if cdata.struct_page_bytes == struct_page_bytes]
+    variants = [wrap_variant(cdata) for cdata in wanted]
     return {variant.name: variant for variant in sorted(variants, key=lambda v: v.name)}
 
 

@@ -14,7 +14,7 @@ from pagebench.host import machine, resources
 from pagebench.measure import calibration
 from pagebench.measure.contenders import Outside
 from pagebench.plan import groups
-from pagebench.plan.building import build
+from pagebench.plan.building import build, rebuild
 from pagebench.plan.options import Options
 from pagebench.results.lines import Calibration
 from pagebench.units import KIB, MIB
@@ -60,6 +60,24 @@ def prepare(asked: Mapping[str, Any], outside: Outside, levels: groups.Levels | 
     except OSError as error:
         raise PagebenchError(f"{error.strerror}: choose another --cpu or smaller footprints") from error
     return Prepared(draft, described, measured)
+
+
+def prepare_again(plan: groups.Plan, cpu: int, **changes: Any) -> Prepared:
+    """The plan of another run for this machine; ``changes``: fields of it.
+
+    Raises PagebenchError for what cannot be measured here.
+    """
+    check_cpu(cpu)
+    described = machine.describe(cpu)
+    levels, measured = reported_levels(described), None
+    available = resources.available_bytes()
+    try:
+        if any(levels.of(group.footprint_bytes) in ("l3", "dram") for group in plan.groups):
+            measured = calibration.measure_l3(cpu, levels)
+            levels = dataclasses.replace(levels, l3_bytes=measured.l3_measured_bytes)
+    except OSError as error:
+        raise PagebenchError(f"{error.strerror}: choose another --cpu") from error
+    return Prepared(rebuild(plan, levels, available, cpu=cpu, **changes), described, measured)
 
 
 def reported_levels(described: machine.Machine) -> groups.Levels:

@@ -15,7 +15,7 @@ from pagebench.errors import PagebenchError
 from pagebench.host import machine
 from pagebench.measure import calibration, runner
 from pagebench.measure.contenders import Outside
-from pagebench.measure.preparation import check_cpu, prepare, reported_levels
+from pagebench.measure.preparation import Prepared, check_cpu, prepare, reported_levels
 from pagebench.measure.progress import progress_bar
 from pagebench.measure.timed_code import movable_loops, predicted, timed_code
 from pagebench.plan.places import memory_bytes
@@ -42,10 +42,15 @@ def start(
     ``asked``: fields of Options that the user set; ``words``: how they were typed, command first;
     ``static``: whether loops are predicted.  Raises PagebenchError for what cannot be measured or written.
     """
-    prepared = prepare(asked, outside)
+    return begin(prepare(asked, outside), output, words, static)
+
+
+def begin(prepared: Prepared, output: Path | None, words: Sequence[str], static: bool = False) -> Path:
+    """Perform what was prepared: see start()."""
     draft, described = prepared.plan, prepared.machine
     clock = core.Clock(10_000_000)
-    built = registry.object_of(draft.struct_page_bytes)
+    stand_ins = [Path(one.path) for one in draft.objects if one.built_in]
+    built = stand_ins[0] if stand_ins else registry.object_of(draft.struct_page_bytes)
     words = [*words, "--seed", str(draft.seed)]
     header = Header(
         tool=Tool(**tool.identity()),

@@ -45,8 +45,8 @@ def _variant_code(variant: core.Variant, plan: Plan) -> VariantCode:
         subject=variant.subject,
         version=variant.version,
         struct_page_bytes=variant.struct_page_bytes,
-        source=loaded.source if loaded else "",
-        cflags=loaded.cflags if loaded else "",
+        source=loaded.source if loaded and not loaded.built_in else "",
+        cflags=loaded.cflags if loaded and not loaded.built_in else "",
         probes={
             name: _probe_code(variant.probes[name])
             for name in dict.fromkeys(group.probe for group in plan.groups)

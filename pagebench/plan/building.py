@@ -182,12 +182,9 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
             # A memory model may misplace the null's own tails.
             null = options.memory_model is None and _take_turns(present, words)
             cells = _cells(present, words, controls, null)
-            # What is re-encoded is the memmap, which is a folio's at least.
-            memmap = size
-            if options.folios is None:
-                memmap = pattern.memmap_bytes(order, size, options.struct_page_bytes)
-            shared = len({cell.tail_words for cell in cells}) == 1 or memmap <= levels.shared_bytes
-            groups.setdefault(key, Group(order, size, str(pattern), probe, level, shared, cells))
+            group = Group(order, size, str(pattern), probe, level, True, cells)
+            shared = _shares_frames(group, levels, options.struct_page_bytes, options.folios is not None)
+            groups.setdefault(key, dataclasses.replace(group, shared=shared))
     if not groups:
         what = f" ({missing[0]}{'' if ': ' in missing[0] else ' has no cell'})" if missing else ""
         raise PagebenchError(f"nothing to measure{what}: name orders, footprints, patterns and probes")
@@ -209,12 +206,46 @@ def build(options: Options, levels: Levels, l3_reported: int, available_bytes: i
         target=options.target(),
         folios=options.folios,
     )
+    _check_memory(plan, available_bytes)
+    return plan
+
+
+def _check_memory(plan: Plan, available_bytes: int | None) -> None:
+    """Whether its memmaps can be had here.  Raises PagebenchError."""
     check_reach(max(memmap_bytes(plan, group) for group in plan.groups))
     # Before anything is made that is as large.
     check_fits(reserved_memory_bytes(plan), available_bytes)
     check_fits(memory_bytes(plan), available_bytes)
     check_map_count(max(mapped_frames(plan, group)[1] for group in plan.groups))
-    return plan
+
+
+def _shares_frames(group: Group, levels: Levels, struct_page_bytes: int, of_machine: bool) -> bool:
+    """Whether contenders of all encodings take turns on the same frames."""
+    if len({cell.tail_words for cell in group.cells}) == 1:
+        return True
+    # What is re-encoded is the memmap, which is a folio's at least.
+    memmap = group.footprint_bytes
+    if not of_machine:
+        memmap = Pattern.parse(group.pattern).memmap_bytes(group.order, memmap, struct_page_bytes)
+    return memmap <= levels.shared_bytes
+
+
+def rebuild(plan: Plan, levels: Levels, available_bytes: int | None, **changes: Any) -> Plan:
+    """A plan of another machine for this one's caches: the same cells; ``changes``: other fields of it.
+
+    Raises PagebenchError where its memmaps cannot be had here.
+    """
+    groups = tuple(
+        dataclasses.replace(
+            group,
+            level=levels.of(group.footprint_bytes),
+            shared=_shares_frames(group, levels, plan.struct_page_bytes, plan.folios is not None),
+        )
+        for group in plan.groups
+    )
+    rebuilt = dataclasses.replace(plan, groups=groups, levels=levels, **changes)
+    _check_memory(rebuilt, available_bytes)
+    return rebuilt
 
 
 def _control_group(

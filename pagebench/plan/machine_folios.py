@@ -35,6 +35,12 @@ def _capture(source: MachineFolios) -> captures.Capture:
     return capture
 
 
+def content(source: MachineFolios) -> bytes:
+    """The capture's file.  Raises PagebenchError where it changed, or is not there."""
+    _capture(source)
+    return Path(source.path).read_bytes()
+
+
 def whole_bytes(source: MachineFolios, struct_page_bytes: int) -> int:
     """Bytes of struct pages of the whole capture.  Raises PagebenchError where the file changed."""
     return _capture(source).pfns * struct_page_bytes

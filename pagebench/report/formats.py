@@ -24,7 +24,7 @@ def _by(module: str, function: str) -> Callable[[Any], str]:
 
 # Of a run's summary, of a results.proofs.Proven, of a report.info.Info, of a
 # report.selftest.Tested, of a report.cache.Behaviour, of a report.capture.Captured, of a
-# results.change.Comparison, of a results.measured.Measured.
+# results.change.Comparison, of a results.joining.Joined, of a results.measured.Measured.
 FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     "run": {
         "text": _by("report.text", "render"),
@@ -45,6 +45,11 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
         "json": _by("results.change", "to_json"),
         "csv": _by("report.compare", "to_csv"),
         "markdown": _by("report.compare", "to_markdown"),
+    },
+    "join": {
+        "text": _by("report.join", "render"),
+        "json": _by("results.joining", "to_json"),
+        "markdown": _by("report.join", "to_markdown"),
     },
     "export": {"gobench": _by("report.export", "to_gobench"), "csv": _by("report.export", "to_csv")},
     "capture": {"text": _by("report.capture", "render"), "json": _by("report.capture", "to_json")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
@@ -14,8 +15,9 @@ from pagebench import architecture
 from pagebench.errors import PagebenchError
 from pagebench.variants import compiler
 
-# What a compilation leaves in its scratch directory.
-OBJECT, LOG = "variants.so", "log"
+# What a compilation leaves in its scratch directory; SOURCES is a directory: what an object was made of, for
+# those who want to see it elsewhere.
+OBJECT, LOG, SOURCES = "variants.so", "log", "sources"
 
 
 def sources_digest() -> bytes:
@@ -48,6 +50,11 @@ def cached_object(stem: str, inputs: Iterable[bytes], make: Callable[[Path], Non
             finally:
                 with suppress(FileNotFoundError):
                     Path(scratch, LOG).replace(log)
+            kept = Path(scratch, SOURCES)
+            if kept.is_dir():
+                beside = sources_of(finished)
+                shutil.rmtree(beside, ignore_errors=True)
+                kept.replace(beside)
             Path(scratch, OBJECT).replace(finished)
     except compiler.CompilerError as error:
         where = f"; all it said: {log}" if log.exists() else ""
@@ -55,6 +62,25 @@ def cached_object(stem: str, inputs: Iterable[bytes], make: Callable[[Path], Non
     except OSError as error:
         raise PagebenchError(f"cannot write what was compiled to {place}: {error.strerror}") from error
     return finished
+
+
+def put(stem: str, content: bytes) -> Path:
+    """A shared object that was compiled elsewhere, into the cache under a digest of its content."""
+    finished = directory() / f"{stem}-{hashlib.sha256(content).hexdigest()[:32]}.so"
+    try:
+        if not finished.exists() or finished.read_bytes() != content:
+            with tempfile.TemporaryDirectory(prefix=f"{stem}-", dir=finished.parent) as scratch:
+                partial = Path(scratch, OBJECT)
+                partial.write_bytes(content)
+                partial.replace(finished)
+    except OSError as error:
+        raise PagebenchError(f"cannot write to {finished.parent}: {error.strerror}") from error
+    return finished
+
+
+def sources_of(path: Path) -> Path:
+    """Where the sources of an object in the cache are: a directory, not there if nothing was kept."""
+    return path.with_suffix(f".{SOURCES}")
 
 
 def directory() -> Path:

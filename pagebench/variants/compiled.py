@@ -21,14 +21,10 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*")
 NAME_LENGTH = 24
 
 REGISTRY = """\
-#pragma GCC visibility push(default)
 #include <pagebench.h>
-extern const char pb_layout[];
-const char pb_layout[] = {layout};
 #define PB_CFLAGS {cflags}
 #define PB_BUILT_COMMIT ""
 #include <variants.c>
-#pragma GCC visibility pop
 """
 ASSERTION = '_Static_assert({} == {}, "pagebench was built from other sources: build it again");\n'
 
@@ -170,6 +166,9 @@ def _shared_object(
     headers: Sequence[tuple[Path, bytes]] = (),
 ) -> Path:
     """Compile files of ours, or one ``generated``, together with a registry."""
+    sources_kept = {path.name: content for path, content in headers}
+    if generated:
+        sources_kept[what] = generated
     csrc = compiler.sources()
     abi = core.abi()
     options = (
@@ -183,11 +182,14 @@ def _shared_object(
         flags = compiler.variant_cflags(cc)
         registry, variant, exports = (scratch / name for name in ("registry.c", "variant.c", "exports.map"))
         registry.write_text(
-            REGISTRY.format(layout=literal(repr(abi)), cflags=literal(" ".join(flags)))
-            + "".join(ASSERTION.format(*row) for row in abi)
+            REGISTRY.format(cflags=literal(" ".join(flags))) + "".join(ASSERTION.format(*row) for row in abi)
         )
         exports.write_text(EXPORTS)
         variant.write_bytes(generated)
+        kept = scratch / cache.SOURCES
+        kept.mkdir()
+        for name, content in (*sorted(sources_kept.items()), ("registry.c", registry.read_bytes())):
+            (kept / name).write_bytes(content)
         sources = [registry, *files, *([variant] if generated else [])]
         # -Xlinker, since -Wl would cut a path at its commas.
         linking = ["-shared", "-Xlinker", f"--version-script={exports}", "-Xlinker", "-z", "-Xlinker", "defs"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Loaded:
     """A variant of a shared object: ``inner`` is what it is called in there.
 
+    ``built_in``: it is one of another build's, and is looked up with in place of this build's own.
     ``source`` says where it comes from: a compiler, a file, or how a kernel
     tree was compiled; ``tree`` is that tree's name.
     """
@@ -19,3 +20,4 @@ class Loaded:
     source: str
     cflags: str
     tree: str = ""
+    built_in: bool = False

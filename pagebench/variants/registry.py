@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from pagebench import core, names
 from pagebench.errors import PagebenchError
-from pagebench.variants import compiled, compiler
+from pagebench.variants import cache, compiled, compiler
 from pagebench.variants.loaded import Loaded
 
 
-def load(one: Loaded) -> core.Variant:
-    """A variant from elsewhere, under its own name.  Raises PagebenchError."""
-    return dataclasses.replace(core.load_variants(Path(one.path))[one.inner], name=one.name)
+def load(one: Loaded, struct_page_bytes: int | None = None) -> core.Variant:
+    """A variant from elsewhere, under its own name; over struct pages of that size, where it is over several.
+
+    What is loaded runs: it has to be in the cache, whatever a result file says.  Raises PagebenchError.
+    """
+    path = Path(one.path)
+    if path.parent != cache.directory():
+        raise PagebenchError(
+            f"{one.path} ({one.name}) is not in the cache of what was compiled here: measure again"
+        )
+    variants = core.load_variants(path, struct_page_bytes)
+    if one.inner not in variants:
+        variants = core.load_variants(path)
+    if one.inner not in variants:
+        raise PagebenchError(f"{one.path} has no variant {one.inner}: measure again")
+    return dataclasses.replace(variants[one.inner], name=one.name)
 
 
 def object_of(struct_page_bytes: int) -> Path | None:
@@ -31,19 +44,21 @@ def object_of(struct_page_bytes: int) -> Path | None:
     return compiled.built_in(struct_page_bytes)
 
 
-@cache
+@functools.cache
 def known(struct_page_bytes: int = 64, objects: tuple[Loaded, ...] = ()) -> Mapping[str, core.Variant]:
     """The variants over struct pages of that size, by name, and those of ``objects``.
 
     Raises PagebenchError like object_of(), for objects that cannot be loaded,
     and for struct pages of another size.
     """
-    path = object_of(struct_page_bytes)
-    variants = dict(core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path))
+    variants: dict[str, core.Variant] = {}
+    if not any(one.built_in for one in objects):
+        path = object_of(struct_page_bytes)
+        variants |= core.built_in_variants(struct_page_bytes) if path is None else core.load_variants(path)
     for one in objects:
         if one.name in variants:
             raise PagebenchError(f"there is a variant {one.name} already: choose another name")
-        variant = load(one)
+        variant = load(one, struct_page_bytes)
         if variant.struct_page_bytes != struct_page_bytes:
             raise PagebenchError(
                 f"{one.name} has a struct page of {variant.struct_page_bytes} bytes, the others of "

@@ -71,8 +71,26 @@ def build(name: str, path: Path, cc: str | None = None) -> list[Built]:
         image.set_key(first.key, on=True)
         image.set_text("pb_tree_name", name + KEY_SUFFIX)
         (scratch / cache.OBJECT).write_bytes(image.content)
+        if cache.sources_of(off).is_dir():
+            shutil.copytree(cache.sources_of(off), scratch / cache.SOURCES)
 
     return [first, _built(cache.cached_object(f"kernel-{name}{KEY_SUFFIX}", [off.read_bytes()], switch))]
+
+
+# Of a tree: what its lookup is written in, and how it was configured.
+KEPT = ("include/linux/page-flags.h", "include/linux/mm_types.h", "include/linux/mm.h", ".config")
+
+
+def _keep_sources(tree: Tree, scratch: Path) -> None:
+    """What a lookup was compiled from, as far as it says something: headers, configuration, our file."""
+    kept = scratch / cache.SOURCES
+    kept.mkdir()
+    for name in (*KEPT, "include/generated/autoconf.h"):
+        for top in (tree.path, tree.source):
+            if (top / name).is_file():
+                shutil.copyfile(top / name, kept / Path(name).name.lstrip("."))
+                break
+    shutil.copyfile(scratch / compilation.SOURCE, kept / compilation.SOURCE)
 
 
 def _built(path: Path) -> Built:
@@ -154,6 +172,7 @@ def _make(tree: Tree, cc: list[str], scratch: Path) -> None:
             raise
         how = compilation.choose(*against, why=str(error))
         how = compilation.compile_tree(how, tree.source, tree.path, cc, scratch, log)
+    _keep_sources(tree, scratch)
     link.link(tree.name, how, scratch / compilation.OBJECT, cc, scratch, log)
     output = scratch / cache.OBJECT
     image = Image.of(output)

@@ -65,7 +65,7 @@ def link(
     abi = core.abi()
     record = json.dumps({"how": how.how, "why": how.why})
     registry.write_text(
-        compiled.REGISTRY.format(layout=literal(repr(abi)), cflags=literal(how.cflags))
+        compiled.REGISTRY.format(cflags=literal(how.cflags))
         + "".join(compiled.ASSERTION.format(*row) for row in abi)
         + NAMED.format(name=literal(name), record=literal(record))
         + stubs
