@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("show", "good.jsonl"),
     "compare": ("compare", "good.jsonl", "good.jsonl"),
     "export": ("export", "good.jsonl"),
+    "join": ("join", "good.jsonl", "good.jsonl"),
     "align": ("align", "--max-order", "0", "--struct-page", "64", "--base-page", "4K"),
     "info": ("info",),
     "selftest": ("selftest", "--of", "selftest.jsonl"),

@@ -156,7 +156,9 @@ class TestCache:
     def test_what_it_was_compiled_from_is_kept(self) -> None:
         for built in build.build("k", tree_of("v6.12")):
             kept = {path.name: path.read_bytes() for path in cache.sources_of(built.path).iterdir()}
-            assert {"config", "autoconf.h", "page-flags.h", "mm_types.h", "mm.h", "kernel_tree.c"} == set(kept)
+            assert {"config", "autoconf.h", "page-flags.h", "mm_types.h", "mm.h", "kernel_tree.c"} == set(
+                kept
+            )
             assert b"compound_head(" in kept["page-flags.h"]
             assert kept["config"] == (tree_of("v6.12") / ".config").read_bytes()
 

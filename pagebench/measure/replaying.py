@@ -60,7 +60,11 @@ def open_bundle(path: Path) -> Bundled:
     if folios is not None:
         folios = _folios(path, folios, contents.get(bundle.FOLIOS))
     plan = dataclasses.replace(run.plan, objects=tuple(stand_ins + objects), folios=folios)
-    if _code(plan) != {name: code.probes for name, code in run.header.variants.items()}:
+    try:
+        here = _code(plan)
+    except PagebenchError as error:
+        raise PagebenchError(f"{path} cannot be run here: {error}") from error
+    if here != {name: code.probes for name, code in run.header.variants.items()}:
         raise PagebenchError(f"{path} holds other machine code than its result was measured with")
     return Bundled(manifest, run, plan)
 

@@ -41,7 +41,7 @@ def render(joined: Joined) -> str:
         "",
         *paragraph(
             "In ns per lookup, after less before (below zero is faster), with half of a 95 % interval: * "
-            "resolved; = equivalent within the run's margin; ? inconclusive; (?) of a run whose control is "
+            "resolved; = equivalent within the run's margin; ? inconclusive; ! of a run whose control is "
             "off. Of several runs of a model: the median, the interval that encloses theirs, and a verdict "
             "where all agree. best, worst: the machine, by its number, among those that resolve it."
         ),
@@ -123,10 +123,7 @@ def _columns(joined: Joined, effects: Sequence[Effect]) -> list[str]:
 def _cell(size: Size | None, trusted: bool) -> str:
     if size is None:
         return "-"
-    sign = mark(size.verdict, 0.0)
-    if not trusted:
-        return difference(size.ns, "").strip() + "(?)"
-    return difference(size.ns, sign).strip()
+    return difference(size.ns, mark(size.verdict, 0.0) if trusted else "!").strip()
 
 
 def to_markdown(joined: Joined) -> str:
