@@ -30,6 +30,7 @@ UNTESTED = {
 }
 # What is tested that is no module.
 OTHERS = {
+    "test_tracking.py": "benchmarks/conftest.py, and README's way to track regressions",
     "test_commands.py": "pagebench/commands/",
     "test_core.py": "the C core, by tests/core.c",
     "test_docs.py": "README and docs/",
