@@ -60,10 +60,12 @@ examples:
       the summary of a result file, for machines
   python -m pagebench asm branchless --probe chain
       the machine code that is timed
+  python -m pagebench compare old.jsonl new.jsonl --fail-above 0.2ns
+      a gate: whether anything got slower by more than that
 
 exit codes: 0 done; 1 a gate failed; 2 usage or input; 3 what was asked for
 is not resolved; 4 a self-test failed; 130 interrupted (what was
-measured is kept)
+measured is kept). bisect: 0 good, 1 bad, 125 cannot be told, 129 stop
 """
 
 

@@ -83,7 +83,12 @@ def test_a_path_that_is_named_exists(document: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "marker, command", [("run", "python -m pagebench run"), ("test", "python -m pytest")]
+    "marker, command",
+    [
+        ("run", "python -m pagebench run"),
+        ("test", "python -m pytest"),
+        ("track", "--benchmark-compare --benchmark-compare-fail=median:25%"),
+    ],
 )
 def test_readme_has_the_block_that_ci_runs(marker: str, command: str) -> None:
     block = re.search(

@@ -48,6 +48,8 @@ def test_what_differs_is_said_and_compared(
     before, after = run_of(tmp_path / "a.jsonl"), run_of(tmp_path / "b.jsonl", machine, **changes)
     (one,) = provenance.differs(before, after)
     assert (one.what, one.refused) == (what, False)
+    if what == "flags":
+        assert (one.before, one.after) == ("-O2 -std=gnu11 -fno-strict-aliasing", "-O3")
     provenance.check_comparable(before, after, [one], force=False)
 
 
@@ -86,6 +88,17 @@ def _with_model(run: Run) -> Any:
     import dataclasses
 
     return dataclasses.replace(run.plan, memory_model="sparsemem")
+
+
+def test_of_flags_those_that_differ_are_said(tmp_path: Path) -> None:
+    for flags, sides in (
+        ("-O2 -fno-strict-aliasing -std=gnu11", ("the same flags", "in another order or number")),
+        ("-O2 -std=gnu11 -fno-strict-aliasing -m64", ("none of these", "-m64")),
+        ("-std=gnu11 -O2", ("-fno-strict-aliasing", "none of these")),
+    ):
+        after = run_of(tmp_path / "b.jsonl", compiler={"name": "gcc 12.2.0", "cflags": flags})
+        (one,) = provenance.differs(run_of(tmp_path / "a.jsonl"), after)
+        assert (one.before, one.after) == sides
 
 
 def test_what_a_variant_was_compiled_from_is_said(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def verdict(changes: Changes) -> str:
     if not found:
         return f"Nothing is resolved: {of}."
     are = "s are" if len(found) != 1 else " is"
-    text = f"{len(found)} difference{are} resolved: {of}."
+    text = f"{len(found)} change{are} resolved: {of}."
     same = sum(cell.same_code for cell in found)
     if same:
         text += f" In {same} of them the machine code is the same in both: there the machine differs."
@@ -220,17 +220,21 @@ def _tables(changes: Changes) -> list[str]:
         cells = [c for c in changes.cells if (c.probe, c.pattern, c.contender) == (probe, pattern, contender)]
         for anchor in ordered(cell.anchor for cell in cells):
             mine = [cell for cell in cells if cell.anchor == anchor]
-            lines += ["", *paragraph(f"{probe}, {pattern}: {short(contender)}{_taken_to(mine)}"), *HEADS]
+            lines += [
+                "",
+                *paragraph(f"{probe}, {pattern}: {short(contender)}{_taken_to(mine, changes.reference)}"),
+                *HEADS,
+            ]
             lines += [_row(cell) for cell in mine]
     return lines
 
 
-def _taken_to(cells: Sequence[Change]) -> str:
+def _taken_to(cells: Sequence[Change], reference: str) -> str:
     anchor = cells[0].anchor
     if anchor is None:
         return ", taken to nothing: no loop has the same machine code in both runs"
     if anchor == "reference":
-        return ", taken to the reference"
+        return f", taken to {short(reference)}"
     what = "; what others are taken to, not judged" if all(cell.verdict is None for cell in cells) else ""
     return f", taken to the harness' loop{what}"
 

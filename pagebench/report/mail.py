@@ -42,10 +42,6 @@ def _head(summary: Summary) -> list[str]:
         if summary.calibration is None
         else f", L3 {format_size(summary.calibration.l3_measured_bytes)} as measured"
     )
-    compilers = ordered(
-        variant.source.rpartition(", ")[2] for variant in summary.variants.values() if variant.source
-    )
-    compiler = summary.compiler.name + (f"; trees by {', '.join(compilers)}" if compilers else "")
     partial = (
         ""
         if finished.samplings >= finished.planned
@@ -54,13 +50,26 @@ def _head(summary: Summary) -> list[str]:
     text = [
         f"compound_head() by pagebench {summary.tool.version} ({summary.tool.commit or 'unknown commit'})",
         cut(f"machine:  {where}{clock}{l3}", WIDTH),
-        cut(f"kernel:   {machine.kernel_release}, THP {machine.thp_enabled}; compiler {compiler}", WIDTH),
+        cut(f"kernel:   {machine.kernel_release}, THP {machine.thp_enabled}; {summary.compiler.name}", WIDTH),
+        f"code:     {_code(summary)}",
         f"sampled:  {finished.processes} processes x {plan.rounds} rounds{partial}; "
         f"code at {_placement(summary)}",
         f"checked:  {_control(summary)}",
         f"noise:    largest |A/A| in ns: {_noise(summary)}",
     ]
-    return [line for part in text for line in _wrapped(part, " " * 10)[:2]]
+    return [line for part in text for line in _wrapped(part, " " * 10)[:3]]
+
+
+def _code(summary: Summary) -> str:
+    """What is compared, as compiled: of a kernel tree its release, too."""
+    told = []
+    asked = [name for row in summary.series for name in (row.before, row.after)]
+    for name in ordered(name.partition("@")[0] for name in asked or [summary.plan.reference]):
+        variant = summary.variants[name]
+        loop = next(iter(variant.probes.values()))
+        release = f" ({variant.version})" if variant.source and variant.version else ""
+        told.append(f"{name}{release}: {loop.form}, {loop.variant_instructions} insns")
+    return "; ".join(told)
 
 
 def _placement(summary: Summary) -> str:

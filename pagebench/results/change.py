@@ -158,6 +158,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
     before: Side
     after: Side
+    reference: str
     differs: tuple[Differs, ...]
     same_code: tuple[str, ...]
     other_code: tuple[str, ...]

@@ -118,6 +118,7 @@ def _changes(before: Measured, after: Measured, force: bool, threshold: Threshol
     return Changes(
         before=before.side,
         after=after.side,
+        reference=before.run.plan.reference,
         differs=tuple(found),
         same_code=tuple(name for name, alike in same.items() if alike),
         other_code=tuple(name for name, alike in same.items() if not alike),

@@ -89,7 +89,7 @@ def differs(before: Run, after: Run) -> list[Differs]:
                 f"one, {of(after)} in the other"
             )
     found = [
-        Differs(what, row.of(before), row.of(after), row.refused)
+        Differs(what, *(_flags if what == "flags" else _both)(row.of(before), row.of(after)), row.refused)
         for what, row in ROWS.items()
         if row.of(before) != row.of(after)
     ]
@@ -100,6 +100,22 @@ def differs(before: Run, after: Run) -> list[Differs]:
     return sorted(found, key=lambda one: not one.refused)
 
 
+def _both(before: str, after: str) -> tuple[str, str]:
+    return before, after
+
+
+def _flags(before: str, after: str) -> tuple[str, str]:
+    """Of a compiler's flags those that the other one has not, or what else is not alike."""
+    first, second = before.split(), after.split()
+    only = [
+        " ".join(word for word in dict.fromkeys(a) if word not in b)
+        for a, b in ((first, second), (second, first))
+    ]
+    if only == ["", ""]:
+        return "the same flags", "in another order or number"
+    return only[0] or "none of these", only[1] or "none of these"
+
+
 def _sources(before: Header, after: Header) -> list[Differs]:
     """What variants from elsewhere were compiled from, and by what."""
     found = []
@@ -108,7 +124,8 @@ def _sources(before: Header, after: Header) -> list[Differs]:
         for what in ("version", "source", "cflags"):
             old, new = getattr(first, what) or "none", getattr(second, what) or "none"
             if old != new:
-                found.append(Differs(f"{name}, {what}", old, new))
+                sides = _flags(old, new) if what == "cflags" else (old, new)
+                found.append(Differs(f"{name}, {what}", *sides))
     return sorted(found, key=lambda one: one.what)
 
 
