@@ -207,9 +207,9 @@ def _form(code: Code) -> str:
 
 
 HEADS = (
-    f"{'':8}{'before':>11}{'':8}{'after':>11}{'':6}{'change of':>14}{'A/A':>9}",
-    f"{'ord  mem':8}{'ns':>7} {'+-%':>3}{'vs base':>8}{'ns':>7} {'+-%':>3}{'p':>6}{'difference':>14}"
-    f"{'old':>5}{'new':>5}{'runs':>5}",
+    f"{'':8}{'before':>10}{'':8}{'after':>10}{'':5}{'change of':>14}{'':5}{'A/A':>9}",
+    f"{'ord mem':8}{'ns':>6} {'+-%':>3}{'vs base':>8}{'ns':>6} {'+-%':>3}{'p':>5}"
+    f"{'difference':>14}{'Holm':>5}{'old':>5}{'new':>5}{'runs':>5}",
 )
 
 
@@ -244,19 +244,23 @@ def _row(cell: Change) -> str:
     base = versus(absolute)
     if len(base) > 7:
         base = f"{base.partition('.')[0]}%"[:7]
-    p = "-" if absolute.p is None else f"{absolute.p:.3f}"
     changed = "!" if cell.level_after != cell.level else " "
     shown = difference(cell.ns, cell.mark or "") if cell.anchor else "-".rjust(CELL)
     noise = "".join(_noise(ns).rjust(5) for ns in (*cell.aa_ns, cell.between_runs_ns))
     return (
-        f"{cell.order:3} {size_text(cell.footprint_bytes):>4}{changed}"
-        f"{_times(absolute.before)[1:]}{base:>8}{_times(absolute.after)}{p:>6}{shown:>14}{noise}"
+        f"{cell.order:2} {size_text(cell.footprint_bytes):>4}{changed}{_times(absolute.before)}{base:>8}"
+        f"{_times(absolute.after)}{_p(absolute.p):>5}{shown:>14}{_p(cell.p_adjusted):>5}{noise}"
     )
 
 
 def _times(center: Center) -> str:
     """The median, and how far the ends of its interval are from it in percent, as benchstat has it."""
-    return f"{fixed(center.median, 7)} {spread(center):>3}"
+    return f"{fixed(center.median, 6)} {spread(center):>3}"
+
+
+def _p(p: float | None) -> str:
+    """Three digits, without the zero before the point."""
+    return "-" if p is None else f"{p:.3f}".removeprefix("0")[:4]
 
 
 def versus(absolute: Absolute) -> str:
@@ -325,37 +329,17 @@ def _legend(comparison: Comparison) -> list[str]:
         "Absolute times of two runs differ by themselves: nothing is judged by them. Change of difference: "
         "of what a cell takes more than what it is taken to, in ns at the first run's core clock, "
         "+- half of a 95 % interval: * resolved (it excludes zero, exceeds what is known to be zero, and "
-        f"p < {SIGNIFICANT:g}, Holm-adjusted); = equivalent within {margin:g} cycle; ? inconclusive. A/A: "
-        "the largest of either run; runs: what cells of the same machine code differ by between these runs, "
-        "root mean square. !: another cache level."
+        f"p < {SIGNIFICANT:g}); = equivalent within {margin:g} cycle; ? inconclusive. Holm: its p, adjusted "
+        "over all cells that are judged. A/A: the largest of either run; runs: what cells of the same machine "
+        "code differ by between these runs, root mean square. !: another cache level."
     )
 
 
 COLUMNS = (
-    *(
-        "run",
-        "contender",
-        "probe",
-        "pattern",
-        "order",
-        "footprint_bytes",
-        "level",
-        "level_after",
-        "same_code",
-    ),
-    *("form", "form_after", "before_ns", "after_ns", "ratio", "p_mann_whitney", "anchor", "difference_ns"),
-    *(
-        "low_ns",
-        "high_ns",
-        "difference_cycles",
-        "percent",
-        "p_holm",
-        "verdict",
-        "aa_before_ns",
-        "aa_after_ns",
-    ),
-    *("between_runs_ns", "smallest_resolvable_ns", "threshold_ns", "outcome"),
-)
+    "run contender probe pattern order footprint_bytes level level_after same_code form form_after "
+    "before_ns after_ns ratio p_mann_whitney anchor difference_ns low_ns high_ns difference_cycles percent "
+    "p_holm verdict aa_before_ns aa_after_ns between_runs_ns smallest_resolvable_ns threshold_ns outcome"
+).split()
 
 
 def to_csv(comparison: Comparison) -> str:
