@@ -135,7 +135,8 @@ def expected_files(tree: Path) -> set[str]:
     """What a wheel of the tree holds, but for its dist-info."""
     modules = {str(file.relative_to(tree)) for file in (tree / "pagebench").rglob("*.py")}
     sources = {f"pagebench/{file.relative_to(tree)}" for file in (tree / "csrc").rglob("*.[ch]")}
-    return modules | sources | {"pagebench/_core.abi3.so"}
+    page = {str(file.relative_to(tree)) for file in (tree / "pagebench/report/page").iterdir()}
+    return modules | sources | page | {"pagebench/_core.abi3.so"}
 
 
 @pytest.mark.slow

@@ -103,7 +103,6 @@ def test_csv_has_every_cell(tmp_path: Path) -> None:
     found = slower(tmp_path)
     rows = list(csv.DictReader(io.StringIO(compare.to_csv(found))))
     assert len(rows) == len(found.runs[0].cells) == 6
-    assert list(rows[0]) == compare.COLUMNS
     for row, cell in zip(rows, found.runs[0].cells, strict=True):
         assert float(row["difference_ns"]) == cell.ns.estimate
         assert row["verdict"] == (cell.verdict or "")

@@ -330,36 +330,55 @@ def _legend(comparison: Comparison) -> list[str]:
         "of what a cell takes more than what it is taken to, in ns at the first run's core clock, "
         "+- half of a 95 % interval: * resolved (it excludes zero, exceeds what is known to be zero, and "
         f"p < {SIGNIFICANT:g}); = equivalent within {margin:g} cycle; ? inconclusive. Holm: its p, adjusted "
-        "over all cells that are judged. A/A: the largest of either run; runs: what cells of the same machine "
-        "code differ by between these runs, root mean square. !: another cache level."
+        "over all cells that are judged. A/A: the largest of either run; runs: what cells of the same "
+        "machine code differ by between these runs, root mean square. !: another cache level."
     )
-
-
-COLUMNS = (
-    "run contender probe pattern order footprint_bytes level level_after same_code form form_after "
-    "before_ns after_ns ratio p_mann_whitney anchor difference_ns low_ns high_ns difference_cycles percent "
-    "p_holm verdict aa_before_ns aa_after_ns between_runs_ns smallest_resolvable_ns threshold_ns outcome"
-).split()
 
 
 def to_csv(comparison: Comparison) -> str:
     """A row a cell and run."""
+    rows = [_flat(one, cell) for one in comparison.runs for cell in one.cells]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in comparison.runs:
-        for c in one.cells:
-            writer.writerow(
-                (
-                    *(one.after.name, c.contender, c.probe, c.pattern, c.order, c.footprint_bytes, c.level),
-                    *(c.level_after, c.same_code, c.code.form, c.code_after.form),
-                    *(c.absolute.before.median, c.absolute.after.median, c.absolute.ratio, c.absolute.p),
-                    *(c.anchor, c.ns.estimate, c.ns.low, c.ns.high, c.cycles.estimate, c.percent),
-                    *(c.p_adjusted, c.verdict, *c.aa_ns, c.between_runs_ns, c.smallest_resolvable_ns),
-                    *(c.threshold_ns, c.outcome),
-                )
-            )
+    writer = csv.DictWriter(out, rows[0] if rows else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
+
+
+def _flat(changes: Changes, cell: Change) -> dict[str, object]:
+    """A cell's numbers by column."""
+    absolute = cell.absolute
+    return {
+        "run": changes.after.name,
+        "contender": cell.contender,
+        "probe": cell.probe,
+        "pattern": cell.pattern,
+        "order": cell.order,
+        "footprint_bytes": cell.footprint_bytes,
+        "level": cell.level,
+        "level_after": cell.level_after,
+        "same_code": cell.same_code,
+        "form": cell.code.form,
+        "form_after": cell.code_after.form,
+        "before_ns": absolute.before.median,
+        "after_ns": absolute.after.median,
+        "ratio": absolute.ratio,
+        "p_mann_whitney": absolute.p,
+        "anchor": cell.anchor,
+        "difference_ns": cell.ns.estimate,
+        "low_ns": cell.ns.low,
+        "high_ns": cell.ns.high,
+        "difference_cycles": cell.cycles.estimate,
+        "percent": cell.percent,
+        "p_holm": cell.p_adjusted,
+        "verdict": cell.verdict,
+        "aa_before_ns": cell.aa_ns[0],
+        "aa_after_ns": cell.aa_ns[1],
+        "between_runs_ns": cell.between_runs_ns,
+        "smallest_resolvable_ns": cell.smallest_resolvable_ns,
+        "threshold_ns": cell.threshold_ns,
+        "outcome": cell.outcome,
+    }
 
 
 def to_markdown(comparison: Comparison) -> str:
