@@ -15,7 +15,7 @@ from planted_runs import header_with, model_of, plan_with, recoded
 from test_text import check_golden, misfits
 
 from pagebench import cli
-from pagebench.report import compare
+from pagebench.report import compare, compare_export
 from pagebench.results import change, changing, gate
 from pagebench.results.change import Comparison
 from pagebench.units import KIB, MIB
@@ -101,7 +101,7 @@ def test_json_is_the_typed_comparison(tmp_path: Path) -> None:
 
 def test_csv_has_every_cell(tmp_path: Path) -> None:
     found = slower(tmp_path)
-    rows = list(csv.DictReader(io.StringIO(compare.to_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(compare_export.to_csv(found))))
     assert len(rows) == len(found.runs[0].cells) == 6
     for row, cell in zip(rows, found.runs[0].cells, strict=True):
         assert float(row["difference_ns"]) == cell.ns.estimate
@@ -110,7 +110,7 @@ def test_csv_has_every_cell(tmp_path: Path) -> None:
 
 
 def test_markdown_says_first_what_matters(tmp_path: Path) -> None:
-    text = compare.to_markdown(slower(tmp_path))
+    text = compare_export.to_markdown(slower(tmp_path))
     shown, _, folded = text.partition("<details>")
     assert "**Gate FAILED: slower by more than 5 %" in shown
     assert shown.count("| branchless (") == 2
@@ -124,7 +124,7 @@ def test_markdown_says_first_what_matters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pattern", ["a|b", "<img src=x>"])
 def test_markdown_escapes_what_a_file_says(pattern: str, tmp_path: Path) -> None:
     plan = summaries.plan_of([summaries.group_of(planted_runs.CONTENDERS, 2, pattern=pattern, control=True)])
-    text = compare.to_markdown(comparison(tmp_path, plan=plan))
+    text = compare_export.to_markdown(comparison(tmp_path, plan=plan))
     assert pattern not in text
     assert {line.count("|") - line.count(r"\|") for line in text.splitlines() if line.startswith("|")} == {6}
 

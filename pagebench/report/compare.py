@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pagebench.names import VERDICTS
-from pagebench.report.markdown import escaped, folded, table
 from pagebench.report.tables import (
     CELL,
     LEVELS,
@@ -38,7 +35,7 @@ def render(comparison: Comparison) -> str:
     lines: list[str] = []
     for one in comparison.runs:
         lines += [*_block(one), ""]
-    report = "\n".join(line.rstrip() for line in [*lines, *_legend(comparison)]) + "\n"
+    report = "\n".join(line.rstrip() for line in [*lines, *legend(comparison)]) + "\n"
     return report.encode("ascii", "replace").decode()
 
 
@@ -49,7 +46,7 @@ def _block(changes: Changes) -> list[str]:
         *paragraph(verdict(changes)),
         *(line for text in _gate(changes) for line in _item(text)),
         "",
-        *fields([*_runs(changes), *_differences(changes), *_codes(changes)]),
+        *fields([*runs(changes), *differences(changes), *codes(changes)]),
         *fields(("warning", text) for text in changes.warnings),
         *_tables(changes),
         "",
@@ -157,7 +154,7 @@ def _plain(value: float) -> str:
 TRUST = {True: "good", False: "OFF", None: "not finished"}
 
 
-def _runs(changes: Changes) -> list[tuple[str, str]]:
+def runs(changes: Changes) -> list[tuple[str, str]]:
     """Both runs, and what both have."""
     rows = []
     for side in (changes.before, changes.after):
@@ -177,7 +174,8 @@ def _runs(changes: Changes) -> list[tuple[str, str]]:
     return [*rows, *(row for what, row in both.items() if what not in told)]
 
 
-def _differences(changes: Changes) -> list[tuple[str, str]]:
+def differences(changes: Changes) -> list[tuple[str, str]]:
+    """What is not alike in both runs."""
     return [
         (
             "differs",
@@ -187,7 +185,7 @@ def _differences(changes: Changes) -> list[tuple[str, str]]:
     ]
 
 
-def _codes(changes: Changes) -> list[tuple[str, str]]:
+def codes(changes: Changes) -> list[tuple[str, str]]:
     """Whose machine code is the same in both runs, and what became of the others."""
     rows = []
     if changes.same_code:
@@ -321,7 +319,8 @@ def _missing(changes: Changes) -> list[str]:
     return lines
 
 
-def _legend(comparison: Comparison) -> list[str]:
+def legend(comparison: Comparison) -> list[str]:
+    """What the columns mean."""
     margin = comparison.runs[0].margin_cycles
     return paragraph(
         "before, after: medians over processes, each run at its own core clock, and how far the interval "
@@ -333,85 +332,3 @@ def _legend(comparison: Comparison) -> list[str]:
         "over all cells that are judged. A/A: the largest of either run; runs: what cells of the same "
         "machine code differ by between these runs, root mean square. !: another cache level."
     )
-
-
-def to_csv(comparison: Comparison) -> str:
-    """A row a cell and run."""
-    rows = [_flat(one, cell) for one in comparison.runs for cell in one.cells]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0] if rows else (), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _flat(changes: Changes, cell: Change) -> dict[str, object]:
-    """A cell's numbers by column."""
-    absolute = cell.absolute
-    return {
-        "run": changes.after.name,
-        "contender": cell.contender,
-        "probe": cell.probe,
-        "pattern": cell.pattern,
-        "order": cell.order,
-        "footprint_bytes": cell.footprint_bytes,
-        "level": cell.level,
-        "level_after": cell.level_after,
-        "same_code": cell.same_code,
-        "form": cell.code.form,
-        "form_after": cell.code_after.form,
-        "before_ns": absolute.before.median,
-        "after_ns": absolute.after.median,
-        "ratio": absolute.ratio,
-        "p_mann_whitney": absolute.p,
-        "anchor": cell.anchor,
-        "difference_ns": cell.ns.estimate,
-        "low_ns": cell.ns.low,
-        "high_ns": cell.ns.high,
-        "difference_cycles": cell.cycles.estimate,
-        "percent": cell.percent,
-        "p_holm": cell.p_adjusted,
-        "verdict": cell.verdict,
-        "aa_before_ns": cell.aa_ns[0],
-        "aa_after_ns": cell.aa_ns[1],
-        "between_runs_ns": cell.between_runs_ns,
-        "smallest_resolvable_ns": cell.smallest_resolvable_ns,
-        "threshold_ns": cell.threshold_ns,
-        "outcome": cell.outcome,
-    }
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """For a comment in a pull request: the verdict, the cells that matter, the rest folded."""
-    lines: list[str] = []
-    for one in comparison.runs:
-        lines += [f"### `{one.after.name}` against `{one.before.name}`", "", verdict(one), ""]
-        if one.gate is not None:
-            lines += [f"**{gate_verdict(one.gate)}**", ""]
-            lines += [f"- not judged: {escaped(why)}" for why in one.gate.why_not]
-        lines += [f"- warning: {escaped(text)}" for text in one.warnings] + [""]
-        telling = [c for c in one.cells if c.verdict in ("faster", "slower") or c.outcome in ALARMING]
-        if telling:
-            lines += [*_markdown_table(telling[: 2 * LISTED], one), ""]
-        if len(telling) > 2 * LISTED:
-            lines += [f"and {len(telling) - 2 * LISTED} more, see below", ""]
-        lines += folded(f"all {len(one.cells)} cells", _markdown_table(one.cells, one))
-        about = (*_runs(one), *_differences(one), *_codes(one))
-        lines += folded("what was compared", (f"- {label}: {escaped(text)}" for label, text in about))
-    lines += folded("how to read it", _legend(comparison))
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(cells: Iterable[Change], changes: Changes) -> list[str]:
-    before, after = (escaped(side.name) for side in (changes.before, changes.after))
-    gated = changes.gate is not None
-    heads = ["cell", f"{before}, ns", f"{after}, ns", "change of difference, ns", "verdict"]
-    return table([*heads, "gate"] if gated else heads, (_markdown_row(cell, gated) for cell in cells))
-
-
-def _markdown_row(cell: Change, gated: bool) -> list[str]:
-    centers = cell.absolute.before, cell.absolute.after
-    times = [f"{fixed(center.median, 7).strip()} ±{spread(center)}" for center in centers]
-    shown = difference(cell.ns, "").strip().replace("+-", " ±") if cell.anchor else "-"
-    said = "yardstick" if cell.verdict is None else f"{cell.verdict} (in {LEVELS[cell.level]})"
-    return [escaped(place(cell)), *times, shown, said, *([cell.outcome or "-"] if gated else [])]

@@ -43,8 +43,8 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     "compare": {
         "text": _by("report.compare", "render"),
         "json": _by("results.change", "to_json"),
-        "csv": _by("report.compare", "to_csv"),
-        "markdown": _by("report.compare", "to_markdown"),
+        "csv": _by("report.compare_export", "to_csv"),
+        "markdown": _by("report.compare_export", "to_markdown"),
     },
     "join": {
         "text": _by("report.join", "render"),

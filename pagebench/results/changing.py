@@ -18,6 +18,7 @@ import numpy as np
 from pagebench import names
 from pagebench.errors import PagebenchError
 from pagebench.results import statistics, two_samples
+from pagebench.results.between_runs import BetweenRuns
 from pagebench.results.change import Absolute, Anchor, Center, Change, Changes, Code, Comparison, Mean
 from pagebench.results.comparison import GroupSamples, Paired, estimate_of
 from pagebench.results.gate import Candidate, Threshold, judge
@@ -66,26 +67,6 @@ class _Drafted:
     def judged(self) -> bool:
         """Whether there is something to be judged."""
         return self.anchor is not None and not self.yardstick
-
-
-@dataclass(frozen=True, slots=True)
-class _BetweenRuns:
-    """How much runs differ by themselves: the root mean square, of ``count`` cells whose code is the same."""
-
-    ns: float
-    count: int
-
-    def p(self, beyond_ns: float) -> float:
-        """Two-sided p of so much; 0 of anything where nothing is known of them."""
-        if not self.count or (self.ns == 0 and beyond_ns != 0):
-            return 0.0
-        return 1.0 if self.ns == 0 else statistics.student_t_p(beyond_ns / self.ns, self.count)
-
-    def widened(self, interval: Interval) -> Interval:
-        """The interval, as wide at least as this allows for."""
-        half = self.ns * statistics.student_t_quantile(self.count) if self.count else 0.0
-        estimate = interval.estimate
-        return Interval(estimate, min(interval.low, estimate - half), max(interval.high, estimate + half))
 
 
 def _changes(before: Measured, after: Measured, force: bool, threshold: Threshold | None) -> Changes:
@@ -196,27 +177,25 @@ def _in_ns(first: GroupSamples, paired: Paired) -> Floats:
     return paired.cycles / first.median_ghz if first.at_core_clock else paired.ns
 
 
-def _between_runs(one: _Drafted, drafts: Iterable[_Drafted]) -> _BetweenRuns:
+def _between_runs(one: _Drafted, drafts: Iterable[_Drafted]) -> BetweenRuns:
     """What of its probe and cache level differs in other contenders, though their code is the same."""
-    squares = [
-        other.ns.estimate**2
+    return BetweenRuns.of(
+        other.ns.estimate
         for other in drafts
         if other.place.contender != one.place.contender
         and other.same_code
         and other.noise_class == one.noise_class
-        and math.isfinite(other.ns.estimate)
-    ]
-    return _BetweenRuns(math.sqrt(sum(squares) / len(squares)) if squares else math.nan, len(squares))
+    )
 
 
-def _p(one: _Drafted, between: _BetweenRuns) -> float:
+def _p(one: _Drafted, between: BetweenRuns) -> float:
     """By the processes' scatter, and by what differs between runs anyway: the larger one."""
     p = two_samples.yuen_welch_p(*one.sides)
     return p if math.isnan(p) else max(p, between.p(one.ns.estimate))
 
 
 def _change(
-    before: Measured, after: Measured, one: _Drafted, between: _BetweenRuns, p_adjusted: float | None
+    before: Measured, after: Measured, one: _Drafted, between: BetweenRuns, p_adjusted: float | None
 ) -> Change:
     """A cell with its verdict."""
     place, row, row_after = one.place, before.rows[one.place], after.rows[one.place]
@@ -283,7 +262,7 @@ def _cycles_per_ns(before: Measured, place: Place) -> float:
     return before.run.median_ghz
 
 
-def _candidate(before: Measured, one: _Drafted, change: Change, between: _BetweenRuns) -> Candidate:
+def _candidate(before: Measured, one: _Drafted, change: Change, between: BetweenRuns) -> Candidate:
     """A cell for a gate."""
 
     def p_beyond(limit: float) -> float:
