@@ -79,7 +79,7 @@ def named_path(text: str) -> tuple[str, Path]:
 def named_or_path(text: str) -> tuple[str, Path]:
     """A path with a name before it, or its own: the file's without what is behind the point."""
     name, equals, path = text.partition("=")
-    if equals and not (name and path):
+    if (equals and not (name and path)) or not name.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE")
     # A = of the path itself has a directory before it.
     if equals and "/" not in name:

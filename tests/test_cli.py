@@ -121,6 +121,16 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         ("compare", "good.jsonl", "=good.jsonl"),
         "'=good.jsonl' is not of the form NAME=FILE",
     ),
+    "compare odd name": (
+        ("compare", "good.jsonl", "\x1b[2J=good.jsonl"),
+        r"'\\x1b\[2J=good.jsonl' is not of the form",
+    ),
+    "report directory": (("report", "."), "cannot read .: Is a directory"),
+    "bundle directory": (("bundle", "."), "cannot read .: Is a directory"),
+    "bundle other code": (("bundle", "good.jsonl"), "measured with other machine code"),
+    "replay no bundle": (("replay", "good.jsonl"), "is no bundle"),
+    "replay missing": (("replay", "none.tar.zst"), "cannot read none.tar.zst"),
+    "join one": (("join", "good.jsonl"), "name two result files or more"),
     "compare no threshold": (
         ("compare", "good.jsonl", "good.jsonl", "--fail-above", "5"),
         "'5' is no threshold: write it as 5%, 0.2ns or 0.5cycles",

@@ -78,8 +78,8 @@ def bundle(args: argparse.Namespace) -> None:
     """A result file with what it was measured with, in one file."""
     from pagebench.measure import bundling
 
-    path = args.output or args.file.with_suffix(".tar.zst")
     content = bundling.collect(args.file)
+    path = args.output or args.file.with_suffix(".tar.zst")
     write_whole(path, content)
     write(f"bundle: {path} ({format_size(len(content))})")
 

@@ -76,8 +76,8 @@ def report(args: argparse.Namespace) -> None:
     """A result file as one page of HTML."""
     from pagebench.report import html
 
-    path = args.output or args.file.with_suffix(".html")
     page = html.render(summary_of(args.file))
+    path = args.output or args.file.with_suffix(".html")
     write_whole(path, page.encode())
     write(str(path))
 

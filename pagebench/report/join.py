@@ -29,7 +29,7 @@ def _label(machines: Sequence[JoinedMachine], i: int) -> str:
 
 def render(joined: Joined) -> str:
     """The text report."""
-    lines = [f"{len(joined.machines)} CPU models, {len(joined.effects)} effects", ""]
+    lines = [_extent(joined), ""]
     lines += [line for text in _conclusions(joined) for line in _wrapped(text)]
     lines += [""]
     for i, machine in enumerate(joined.machines):
@@ -47,6 +47,11 @@ def render(joined: Joined) -> str:
         ),
     ]
     return "\n".join(line.rstrip() for line in lines).encode("ascii", "replace").decode() + "\n"
+
+
+def _extent(joined: Joined) -> str:
+    machines, effects = len(joined.machines), len(joined.effects)
+    return f"{machines} CPU model{'s' * (machines != 1)}, {effects} effect{'s' * (effects != 1)}"
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
@@ -128,7 +133,7 @@ def _cell(size: Size | None, trusted: bool) -> str:
 
 def to_markdown(joined: Joined) -> str:
     """A table a question, a row a machine and kind of cell."""
-    lines = [f"### {len(joined.machines)} CPU models, {len(joined.effects)} effects", ""]
+    lines = [f"### {_extent(joined)}", ""]
     lines += [f"- {escaped(text)}" for text in _conclusions(joined)]
     lines += [f"- warning: {escaped(text)}" for text in joined.warnings] + [""]
     lines += [f"{i + 1}. {escaped(_described(machine))}" for i, machine in enumerate(joined.machines)] + [""]
