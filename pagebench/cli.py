@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -35,8 +36,13 @@ examples:
 
 exit codes: 0 done; 1 a gate failed; 2 usage or input; 3 what was asked for
 is not resolved; 4 a self-test failed; 130 interrupted (what was
-measured is kept). bisect: 0 good, 1 bad, 125 cannot be told, 129 stop
+measured is kept). bisect: 0 good, 1 bad, 125 cannot be told, 129 stop.
+70 is a bug
 """
+
+
+# As EX_SOFTWARE of sysexits.h.
+BUG = 70
 
 
 class Formatter(argparse.HelpFormatter):
@@ -98,4 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pagebench: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # 1, Python's own, would be a gate that failed
+        traceback.print_exc()
+        print(f"pagebench: this is a bug in pagebench: {error!r}", file=sys.stderr)
+        return BUG
     return 0

@@ -27,7 +27,7 @@ def parse_size(text: str) -> int:
 def parse_amount(text: str) -> tuple[float, Unit] | None:
     """A difference as ``0.02ns``, ``0.5%`` or ``0.1cycles``; None of anything else, and of nothing."""
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(ns|%|cycles?)", text.strip())
-    if not found or float(found[1]) == 0:
+    if not found or not 0 < float(found[1]) < 1e9:
         return None
     units: dict[str, Unit] = {"n": "ns", "%": "%", "c": "cycles"}
     return float(found[1]), units[found[2][0]]

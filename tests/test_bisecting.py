@@ -41,7 +41,7 @@ BROKEN = "#define compound_head(page)\t((typeof(page))no_such_function(page))\n"
         (("--kernel", ".", "--expect", "form=arit"), "unknown form 'arit'"),
         (("--kernel", ".", "--expect", ""), "is no expectation"),
         (("--kernel", ".", "--expect", "form=arith", "--probe", "chian"), "did you mean 'chain'"),
-        (("--kernel", "nowhere", "--expect", "form=arith"), "nowhere is not a directory"),
+        (("--kernel", "nowhere", "--expect", "form=arith"), "nowhere is no kernel tree: it has no Makefile"),
         (("--kernel", "=x", "--expect", "form=arith"), "not of the form NAME=PATH"),
         (("--kernel", "a=.", "--kernel", "b=.", "--expect", "form=arith"), "give --kernel once"),
         (("--kernel", "a=.", "--kernel", "a=.", "--fail-above", "5%"), "two trees are named a"),
@@ -49,6 +49,8 @@ BROKEN = "#define compound_head(page)\t((typeof(page))no_such_function(page))\n"
         (("--kernel", "a=.", "--kernel", "b=.", "--fail-above", "5"), "is no threshold"),
         (("--kernel", "a=.", "--kernel", "b=.", "--fail-above", "5%"), "without the good tree nothing"),
         (("--kernel", ".", "--expect", "form=arith", "--unknown"), "unrecognized arguments: --unknown"),
+        (("--kernel", ".", "--kernel-cc", "nosuchcc", "--expect", "form=arith"), "nosuchcc"),
+        (("--kernel", "a:b=.", "--expect", "form=arith"), "a kernel cannot be named 'a:b'"),
     ],
 )
 def test_what_is_wrong_with_the_command_stops_git(
@@ -60,6 +62,7 @@ def test_what_is_wrong_with_the_command_stops_git(
 ) -> None:
     """From 1 to 127 a commit would be called bad."""
     monkeypatch.chdir(tmp_path)
+    Path("Makefile").touch()
     code = cli.main(("bisect", *words))
     _, err = capsys.readouterr()
     assert why in err and err.count("\n") == 1
@@ -76,8 +79,21 @@ def test_a_bug_stops_git(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_what_is_no_kernel_tree_cannot_be_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "Makefile").touch()
     assert cli.main(("bisect", "--kernel", str(tmp_path), "--expect", "form=arith")) == bisecting.CANNOT_TELL
     assert "cannot tell: the kernel tree" in capsys.readouterr().err
+
+
+def test_every_step_has_a_file_of_its_own(tmp_path: Path) -> None:
+    asked = tmp_path / "step.jsonl"
+    made = []
+    for _ in range(3):
+        path = bisecting._output(asked)
+        assert path is not None
+        path.touch()
+        made.append(path.name)
+    assert made == ["step.jsonl", "step-2.jsonl", "step-3.jsonl"]
+    assert bisecting._output(None) is None
 
 
 def git(repository: Path, *words: str) -> str:

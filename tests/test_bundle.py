@@ -175,3 +175,32 @@ def test_the_manifest_says_what_each_file_is() -> None:
     decoded = msgspec.json.decode(msgspec.json.encode(manifest_of(CONTENTS)))
     assert decoded["files"][bundle.CORE]["bytes"] == 4
     assert len(decoded["files"][bundle.CORE]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_unpacks_to_too_much(
+    kind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "MOST_BYTES", 1 << 16)
+    path = raw(tmp_path, lambda archive: member(archive, "a", bytes(1 << 20), type=kind))
+    with pytest.raises(PagebenchError, match="unpacks to more than any bundle has"):
+        bundle.unpack(path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.major": "x", "GNU.sparse.minor": "0"},
+        {"GNU.sparse.map": "a,b", "GNU.sparse.size": "9"},
+        {"GNU.sparse.size": "9" * 30, "GNU.sparse.map": "0,1"},
+        {"size": "-5"},
+    ],
+)
+def test_headers_that_are_nonsense(headers: dict[str, str], tmp_path: Path) -> None:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member(archive, "a", b"x", pax_headers=headers)
+    path = tmp_path / "b.tar.zst"
+    path.write_bytes(zstandard.compress(tar.getvalue()))
+    with pytest.raises(PagebenchError):
+        bundle.unpack(path)

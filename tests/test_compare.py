@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import planted_runs
 import pytest
 import summaries
+from command_line import run
 from planted_runs import header_with, model_of, plan_with, recoded
 from test_text import check_golden, misfits
 
@@ -174,3 +178,51 @@ def test_files_of_one_name_are_told_apart(files: Path, capsys: pytest.CaptureFix
     Path("again/old.jsonl").write_bytes(Path("new.jsonl").read_bytes())
     assert cli.main(("compare", "old.jsonl", "again/old.jsonl")) == 0
     assert capsys.readouterr().out.startswith("again/old.jsonl against old.jsonl\n")
+
+
+def test_whoever_stops_reading_still_gets_the_exit_code(files: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = run("compare", "old.jsonl", "slow.jsonl", "--fail-above", "5%", stdout=write, cwd=files)
+    finally:
+        os.close(write)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_that_do_not_fit_a_label_are_whole_beside_it(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("20261130-200112", "20261130-205512"):
+        Path(f"{name}.jsonl").write_bytes(Path("old.jsonl").read_bytes())
+    Path("20261130-205512.jsonl").write_bytes(Path("new.jsonl").read_bytes())
+    assert cli.main(("compare", "20261130-200112.jsonl", "20261130-205512.jsonl")) == 0
+    out = capsys.readouterr().out
+    assert "\nbefore     20261130-200112: " in out and "\nafter      20261130-205512: " in out
+    long = "a-name-that-goes-on-" * 5
+    assert cli.main(("compare", f"{long}=old.jsonl", "new.jsonl")) == 0
+    assert misfits(capsys.readouterr().out) == []
+
+
+def test_a_report_does_not_take_the_place_of_its_result_file(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("old.html").write_bytes(Path("old.jsonl").read_bytes())
+    before = Path("old.html").read_bytes()
+    assert cli.main(("report", "old.html")) == 2
+    assert cli.main(("report", "old.html", "-o", "./old.html")) == 2
+    assert "is the result file itself" in capsys.readouterr().err
+    assert Path("old.html").read_bytes() == before
+
+
+def test_ascii_streams_are_no_error(files: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pagebench", "compare", "old.jsonl", "new.jsonl", "--format", "markdown"],
+        cwd=files,
+        env=env,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -109,3 +109,12 @@ def test_a_process_without_a_valid_round_has_no_line(tmp_path: Path) -> None:
     assert text.count("contender=mask-select-1") == 1
     assert text.count("contender=branchless-1") == 2
     assert "nan" not in text
+
+
+def test_footprints_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    sizes = (1900 << 10, 1920 << 10, 2 << 20)
+    plan = summaries.plan_of(
+        [summaries.group_of(("mask-select", "branchless"), 2, size) for size in sizes], processes=2, rounds=3
+    )
+    text = export.to_gobench(planted_runs.run_of(tmp_path / "r.jsonl", plan, summaries.made_up))
+    assert set(re.findall(r"footprint=(\w+)/", text)) == {"1945600", "1966080", "2M"}

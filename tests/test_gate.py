@@ -108,3 +108,15 @@ def test_the_threshold_that_would_be_judged() -> None:
         Threshold(0.41, "ns"), [candidate(0.1, 0.3), candidate(-0.5, 0.1)], 0, side_of(), side_of()
     )
     assert gate.exit_code(exact[1]) == 0
+
+
+def test_what_could_be_judged_is_rounded_up_and_counts_what_failed() -> None:
+    _, found, _ = outcome(candidate(0.1, 0.2341), candidate(1.0, 0.1))
+    assert found.failed == 1
+    assert found.judges_ns == pytest.approx(1.1)
+    _, found, _ = outcome(candidate(0.1, 0.2341))
+    assert found.judges_ns == pytest.approx(0.34)
+
+
+def test_an_aa_pair_of_one_run_alone_is_not_enough() -> None:
+    assert outcome(candidate(0.0, 0.1, aa_ns=(0.01, None)))[::2] == (["undecided"], 3)

@@ -145,3 +145,34 @@ def test_runs_that_compare_nothing(tmp_path: Path) -> None:
     plan = summaries.plan_of([summaries.group_of(("mask-select",), 2, control=True)])
     with pytest.raises(PagebenchError, match="compare nothing: give each two contenders"):
         joining.join([run_of(tmp_path, name, 0.5, plan=plan) for name in ("zen", "xeon")])
+
+
+def test_other_code_of_one_name_is_refused_on_one_model_and_said_of_two(tmp_path: Path) -> None:
+    other = planted_runs.recoded(header_with(PLAN, MACHINES["zen"]), "branchless")
+    changed = planted_runs.run_of(tmp_path / "changed.jsonl", PLAN, model_of(3), other)
+    with pytest.raises(PagebenchError, match=r"branchless is other machine code in .*: `compare` tells"):
+        joining.join([run_of(tmp_path, "zen", 0.5), changed])
+    joined = joining.join([run_of(tmp_path, "xeon", 0.5), changed])
+    assert joined.warnings == ("other machine code on other machines: branchless",)
+
+
+def test_a_run_of_a_model_whose_control_is_off_does_not_silence_the_others(tmp_path: Path) -> None:
+    def off(group: Any, cell: Any, process: int, rounds: int) -> Any:
+        ns = model_of(1, slower={"branchless": 3.0})(group, cell, process, rounds)
+        return ns + (0.2 if cell.role == "control" else 0.0)
+
+    header = header_with(PLAN, MACHINES["zen"])
+    untrusted = planted_runs.run_of(tmp_path / "off.jsonl", PLAN, off, header)
+    joined = joining.join([run_of(tmp_path, "zen", 0.5), untrusted, run_of(tmp_path, "xeon", 1.0)])
+    size = at_order(joined, 2).sizes[0]
+    assert size is not None
+    assert (size.runs, size.ns.estimate) == (1, pytest.approx(0.5, abs=0.01))
+    assert any(text.startswith("off: its positive control is off") for text in joined.warnings)
+
+
+def test_a_model_without_these_effects_is_said(tmp_path: Path) -> None:
+    plan = summaries.plan_of([summaries.group_of(("pointer-branch", "branchless"), 2, control=True)])
+    runs = [run_of(tmp_path, "zen", 0.5, plan=plan), run_of(tmp_path, "xeon", 0.5)]
+    assert any(
+        "Intel(R) Xeon(R), family 6, model 207 measured none" in text for text in joining.join(runs).warnings
+    )

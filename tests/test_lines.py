@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import summaries
 
+from pagebench.errors import PagebenchError
+from pagebench.results import result_file
 from pagebench.results.lines import Header, Sampling, check_fits, check_printable
 
 PLAN = summaries.plan_of([summaries.group_of(["pointer-branch", "mask-select"])], processes=2, rounds=3)
@@ -80,3 +85,48 @@ def test_text_that_moves_a_cursor_is_refused_wherever_it_is(text: str) -> None:
 def test_other_text_is_printable() -> None:
     check_printable(summaries.header_of(PLAN))
     check_printable(["Ünicode \N{SNOWMAN}", 1, None, {"a": 1.5}])
+
+
+def damaged(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """A header after a change."""
+    header = copy.deepcopy(summaries.header_of(PLAN))
+    change(header)
+    return header
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda h: h["variants"].pop("mask-select"), "the code of mask-select for chain is missing"),
+        (lambda h: h["variants"]["mask-select"]["probes"].pop("chain"), "the code of mask-select for chain"),
+        (lambda h: h["variants"]["mask-select"]["probes"]["chain"].update(code="zz"), "non-hexadecimal"),
+        (lambda h: h["plan"]["groups"][0].update(probe="nonesuch"), "there is no probe 'nonesuch'"),
+        (
+            lambda h: h["plan"]["groups"][0].update(
+                cells=[c for c in h["plan"]["groups"][0]["cells"] if c["role"] != "identity"]
+            ),
+            "a group lacks cells",
+        ),
+        (
+            lambda h: h["plan"]["groups"][0]["cells"][-1].update(role="null"),
+            "null has nothing to be compared",
+        ),
+    ],
+)
+def test_headers_that_contradict_themselves(
+    change: Callable[[dict[str, Any]], object], why: str, tmp_path: Path
+) -> None:
+    path = summaries.write(tmp_path / "r.jsonl", [damaged(change)])
+    with pytest.raises(PagebenchError, match=f"has a damaged header .*{why}"):
+        result_file.read(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ticks_per_ns": 1e308}, {"ticks_per_ns": 1e-323}, {"ticks_per_ns": -1.0}, {"set_up_ns": 10**400}],
+)
+def test_samplings_of_no_clock(changes: dict[str, Any], tmp_path: Path) -> None:
+    line = summaries.sampling_of(PLAN, 0, 0, summaries.made_up, **changes)
+    path = summaries.write(tmp_path / "r.jsonl", [summaries.header_of(PLAN), line])
+    with pytest.raises(PagebenchError, match="line 2 is damaged"):
+        result_file.read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import reports
@@ -81,3 +82,25 @@ def test_a_long_command_is_wrapped_or_left_to_the_file(length: int) -> None:
     assert len(lines) <= mail.LINES and max(map(len, lines)) <= mail.WIDTH
     whole = re.sub(r"\\\n *", "", text)
     assert (decoded["command"] in whole) or lines[-1] == "The command is in the result file."
+
+
+def test_one_contender_alone_compares_nothing(tmp_path: Path) -> None:
+    plan = summaries.plan_of([summaries.group_of(["mask-select"], control=True)], rounds=3)
+    decoded = summaries.summary_of(tmp_path / "r.jsonl", plan, summaries.made_up)
+    assert "Nothing is compared" in mail.render(summaries.typed(decoded))
+
+
+def test_contenders_that_find_no_room_are_counted(tmp_path: Path) -> None:
+    names = ["mask-select", "branchless", "pointer-select", "linux-6.12+key", "linux-7.2@hvo-shared:memfd"]
+    plan = summaries.plan_of([summaries.group_of(names, control=True)], rounds=3)
+    decoded = summaries.summary_of(tmp_path / "r.jsonl", plan, summaries.made_up)
+    assert "1 contender more" in mail.render(summaries.typed(decoded))
+
+
+@pytest.mark.parametrize("word", ["'a b'", "/a/very/long/path" * 9])
+def test_a_command_that_cannot_be_wrapped_is_left_to_the_file(word: str) -> None:
+    decoded = reports.summary_of("counted")
+    decoded["command"] = f"python -m pagebench run --variant mine={word} --orders {'9,' * 40}9"
+    lines = mail.render(summaries.typed(decoded)).splitlines()
+    assert max(map(len, lines)) <= mail.WIDTH
+    assert lines[-1] == "The command is in the result file."

@@ -37,7 +37,14 @@ def test_what_a_file_says_becomes_no_markup() -> None:
     decoded = reports.summary_of("counted")
     decoded["warnings"] = ["<img src=x onerror=alert(1)> | [x](http://example.org) `y` *z*"]
     text = markdown.render(summaries.typed(decoded))
-    assert r"\<img src=x onerror=alert(1)\> \| \[x\](http://example.org) \`y\` \*z\*" in text
+    assert r"&lt;img src=x onerror=alert(1)&gt; \| \[x\](http&#58;//example.org) \`y\` \*z\*" in text
+
+
+def test_what_is_folded_has_a_title_that_is_text() -> None:
+    decoded = reports.summary_of("counted")
+    decoded["plan"]["reference"] = "<img src=x onerror=alert(1)>"
+    text = markdown.render(summaries.typed(decoded))
+    assert "<img" not in text
 
 
 def test_the_command_is_a_block_that_a_file_cannot_leave() -> None:

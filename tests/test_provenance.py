@@ -107,3 +107,27 @@ def test_what_a_variant_was_compiled_from_is_said(tmp_path: Path) -> None:
     after = planted_runs.run_of(tmp_path / "b.jsonl", PLAN, planted_runs.model_of(), header).run
     (one,) = provenance.differs(run_of(tmp_path / "a.jsonl"), after)
     assert (one.what, one.before, one.after) == ("branchless, source", "none", "kbuild, gcc 14")
+
+
+@pytest.mark.parametrize(
+    ("machine", "what"),
+    [
+        ({"caches": {"l1d_bytes": 1, "l2_bytes": 2, "l3_bytes": None, "line_bytes": 64}}, "caches"),
+        ({"base_page_bytes": 65536}, "base pages"),
+        ({"smt_active": True}, "SMT"),
+        ({"clocksource": "hpet"}, "clock source"),
+        ({"online_cpus": "0-63"}, "CPUs online"),
+    ],
+)
+def test_more_of_the_machine_is_said(machine: dict[str, Any], what: str, tmp_path: Path) -> None:
+    found = provenance.differs(run_of(tmp_path / "a.jsonl"), run_of(tmp_path / "b.jsonl", machine))
+    assert [one.what for one in found] == [what]
+
+
+def test_cpus_that_do_not_say_which_they_are_are_refused(tmp_path: Path) -> None:
+    unknown = {"cpu_model": "unknown", "family": None, "model": None}
+    before, after = (run_of(tmp_path / f"{name}.jsonl", unknown) for name in "ab")
+    found = provenance.differs(before, after)
+    assert [one.refused for one in found] == [True]
+    with pytest.raises(PagebenchError, match="different machines"):
+        provenance.check_comparable(before, after, found, force=False)

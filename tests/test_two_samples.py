@@ -140,3 +140,16 @@ def test_the_interval_covers_95_percent() -> None:
         )
     ]
     assert 0.94 <= np.mean(covered) <= 0.985
+
+
+def test_many_samples() -> None:
+    rng = np.random.default_rng(5)
+    before, after = rng.normal(size=1500), rng.normal(0.2, size=1500)
+    found = two_samples.order_statistics(before)
+    assert found.low < found.estimate < found.high
+    theirs = stats.mannwhitneyu(before, after, method="asymptotic").pvalue
+    assert two_samples.mann_whitney_p(before, after) == pytest.approx(theirs, rel=1e-6)
+    tied = np.round(before, 1), np.round(after, 1)
+    theirs = stats.mannwhitneyu(*tied, method="asymptotic").pvalue
+    assert two_samples.mann_whitney_p(*tied) == pytest.approx(theirs, rel=1e-6)
+    assert two_samples.mann_whitney_p(np.ones(60), np.ones(60)) == 1.0

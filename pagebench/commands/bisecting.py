@@ -68,10 +68,18 @@ def _bisect(args: argparse.Namespace) -> None:
 def _built(args: argparse.Namespace, name: str, tree: Path) -> tuple[Variant, Listing]:
     """A tree's variant, and what its loop is; CANNOT_TELL where it does not build, or has no known form."""
     from pagebench.code import form
-    from pagebench.variants import registry
+    from pagebench.variants import cache, compiled, compiler, registry
 
-    if not tree.is_dir():
-        raise PagebenchError(f"{tree} is not a directory: name a kernel tree")
+    if not (tree / "Makefile").is_file():
+        raise PagebenchError(f"{tree} is no kernel tree: it has no Makefile")
+    if not compiled.NAME.fullmatch(name) or len(name) > compiled.NAME_LENGTH:
+        raise PagebenchError(f"a kernel cannot be named {name!r}: take letters, digits and any of - _ . +")
+    if args.kernel_cc is not None:
+        try:
+            compiler.find(args.kernel_cc)
+        except compiler.CompilerError as error:
+            raise PagebenchError(str(error).replace("--cc", "--kernel-cc")) from error
+    cache.directory()
     try:
         variant = registry.load(registry.of_tree(name, tree, args.kernel_cc)[0][0])
         return variant, form.analyse(variant.probes[args.probe])
@@ -91,6 +99,14 @@ def _expect(args: argparse.Namespace, expected: Sequence[Expected]) -> None:
     write(f"good: {found}")
 
 
+def _output(asked: Path | None) -> Path | None:
+    """A file of its own for each step: its number before the ending."""
+    if asked is None or not asked.exists():
+        return asked
+    numbered = (asked.with_name(f"{asked.stem}-{i}{asked.suffix}") for i in range(2, 10_000))
+    return next((path for path in numbered if not path.exists()), asked)
+
+
 def _compare(args: argparse.Namespace, threshold: Threshold) -> None:
     from pagebench.measure import contenders, session
     from pagebench.results import gate, result_file, summarise
@@ -106,7 +122,7 @@ def _compare(args: argparse.Namespace, threshold: Threshold) -> None:
     trees = contenders.Outside(kernels=args.kernel, kernel_cc=args.kernel_cc)
     # The tree that is bisected is where this runs: nothing is left in it.
     with tempfile.TemporaryDirectory(prefix="pagebench-") as scratch:
-        path = session.start(asked, trees, args.output or Path(scratch, "bisect.jsonl"), words)
+        path = session.start(asked, trees, _output(args.output) or Path(scratch, "bisect.jsonl"), words)
         summary = summarise.summarise(result_file.read(path))
     write(FORMATS["run"]["text"](summary))
     outcomes = gate.judge_within(threshold, summary)

@@ -80,7 +80,7 @@ def bundle(args: argparse.Namespace) -> None:
 
     content = bundling.collect(args.file)
     path = args.output or args.file.with_suffix(".tar.zst")
-    write_whole(path, content)
+    write_whole(path, content, args.file)
     write(f"bundle: {path} ({format_size(len(content))})")
 
 
@@ -96,11 +96,11 @@ def replay(args: argparse.Namespace) -> None:
         measured.Measured("bundle", bundled.run),
         measured.Measured("here", result_file.read(path)),
     ]
+    write(f"raw data: {path}\n")
     if provenance.cpu(runs[0].run.header.machine) == provenance.cpu(runs[1].run.header.machine):
         write(FORMATS["compare"]["text"](changing.compare(runs)))
     else:
         write(FORMATS["join"]["text"](joining.join(runs)))
-    write(f"\nraw data: {path}")
 
 
 def selftest(args: argparse.Namespace) -> None:

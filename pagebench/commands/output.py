@@ -15,8 +15,14 @@ from pagebench.report.formats import FIGURES
 
 def write(text: str) -> None:
     """To standard output, which someone may have closed, as in ``| head``."""
+    if sys.stdout is None:
+        raise PagebenchError("standard output is closed: nothing can be said there")
+    encoding = sys.stdout.encoding or "ascii"
+    text = (text if text.endswith("\n") else text + "\n").encode(encoding, "replace").decode(encoding)
     try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.write(
+            text.encode(sys.stdout.encoding or "ascii", "replace").decode(sys.stdout.encoding or "ascii")
+        )
         sys.stdout.flush()
     except OSError as error:
         # What is left in the buffer would be tried again at exit.
@@ -26,9 +32,14 @@ def write(text: str) -> None:
         raise PagebenchError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that appears whole or not at all, in place of one of its name.  Raises PagebenchError."""
+def write_whole(path: Path, content: bytes, source: Path) -> None:
+    """A file that appears whole or not at all, in place of one of its name, but not of its ``source``.
+
+    Raises PagebenchError.
+    """
     try:
+        if path.exists() and path.samefile(source):
+            raise PagebenchError(f"{path} is the result file itself: name another file with -o")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             path.write_bytes(content)  # a pipe or a device

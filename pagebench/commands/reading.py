@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def compare(args: argparse.Namespace) -> None:
         raise PagebenchError("name two result files or more: all are compared with the first")
     threshold = None if args.fail_above is None else gate.Threshold.parse(args.fail_above)
     compared = changing.compare(_all_measured(args.files), args.force, threshold)
-    write(FORMATS["compare"][args.format](compared))
+    # Whoever stops reading still gets the gate's exit code.
+    with contextlib.suppress(BrokenPipeError):
+        write(FORMATS["compare"][args.format](compared))
     gates = [one.gate for one in compared.runs if one.gate is not None]
     codes = [gate.exit_code(one) for one in gates]
     why = {gate.FAILED: "a slow-down is resolved", gate.UNDECIDED: "not every cell is judged"}
@@ -78,7 +81,7 @@ def report(args: argparse.Namespace) -> None:
 
     page = html.render(summary_of(args.file))
     path = args.output or args.file.with_suffix(".html")
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(), args.file)
     write(str(path))
 
 

@@ -41,7 +41,7 @@ def render(comparison: Comparison) -> str:
 
 def _block(changes: Changes) -> list[str]:
     return [
-        f"{changes.after.name} against {changes.before.name}",
+        *paragraph(f"{changes.after.name} against {changes.before.name}"),
         "",
         *paragraph(verdict(changes)),
         *(line for text in _gate(changes) for line in _item(text)),
@@ -118,10 +118,10 @@ def gate_verdict(gate: Gate) -> str:
         3: f"Gate undecided: whether cells got slower by more than {gate.threshold} is not resolved",
     }[code]
     text = f"{what} ({judged}; exit code {code})."
-    if gate.undecided and gate.judges_ns is not None and gate.judges_percent is not None:
+    if gate.undecided and not gate.why_not and gate.judges_ns is not None and gate.judges_percent is not None:
         text += (
-            f" These two runs can judge every cell at {_plain(gate.judges_ns)} ns, or "
-            f"{_plain(gate.judges_percent)} %; more --processes narrow that."
+            f" These two runs can judge every cell at {gate.judges_ns:g} ns, or {gate.judges_percent:g} %; "
+            "more --processes narrow that."
         )
     return text
 
@@ -157,13 +157,14 @@ TRUST = {True: "good", False: "OFF", None: "not finished"}
 def runs(changes: Changes) -> list[tuple[str, str]]:
     """Both runs, and what both have."""
     rows = []
-    for side in (changes.before, changes.after):
+    for what, side in (("before", changes.before), ("after", changes.after)):
         ghz = "unknown" if side.core_ghz is None else f"{side.core_ghz:.2f} GHz"
         partial = "" if side.complete else ", not finished"
         text = (
             f"{side.created}, {side.processes} processes{partial}, core {ghz}, control {TRUST[side.trusted]}"
         )
-        rows.append((side.name[:10], text))
+        fits = len(side.name) <= 10
+        rows.append((side.name if fits else what, text if fits else f"{side.name}: {text}"))
     machine, compiler = changes.before.machine, changes.before.compiler
     told = {row.what for row in changes.differs}
     both = {
@@ -192,12 +193,18 @@ def codes(changes: Changes) -> list[tuple[str, str]]:
         rows.append(("code", f"the same in both runs: {', '.join(changes.same_code)}"))
     for name in changes.other_code:
         became = ordered(
-            f"{cell.probe} {_form(cell.code)}, then {_form(cell.code_after)}"
+            f"{cell.probe} {_became(cell)}"
             for cell in changes.cells
             if cell.contender.partition("@")[0] == name and not cell.same_code
         )
         rows.append(("code", f"other: {name}: {'; '.join(became)}"))
     return rows
+
+
+def _became(cell: Change) -> str:
+    if cell.code == cell.code_after and cell.code.immovable:
+        return f"{_form(cell.code)} in both, but not known to be the same: it may call something else"
+    return f"{_form(cell.code)}, then {_form(cell.code_after)}"
 
 
 def _form(code: Code) -> str:
@@ -241,10 +248,14 @@ def _row(cell: Change) -> str:
     absolute = cell.absolute
     base = versus(absolute)
     if len(base) > 7:
-        base = f"{base.partition('.')[0]}%"[:7]
+        base = f"{base.partition('.')[0]}%"
+    if len(base) > 7:
+        base = ">+9999%"
     changed = "!" if cell.level_after != cell.level else " "
     shown = difference(cell.ns, cell.mark or "") if cell.anchor else "-".rjust(CELL)
-    noise = "".join(_noise(ns).rjust(5) for ns in (*cell.aa_ns, cell.between_runs_ns))
+    noise = "".join(_noise(ns).rjust(5) for ns in cell.aa_ns)
+    between = _noise(cell.between_runs_ns)
+    noise += (f"~{between[:3]}" if cell.between_runs_assumed else between).rjust(5)
     return (
         f"{cell.order:2} {size_text(cell.footprint_bytes):>4}{changed}{_times(absolute.before)}{base:>8}"
         f"{_times(absolute.after)}{_p(absolute.p):>5}{shown:>14}{_p(cell.p_adjusted):>5}{noise}"
@@ -277,8 +288,8 @@ def spread(center: Center) -> str:
 
 
 def _noise(ns: float | None) -> str:
-    if ns is None:
-        return "-"
+    if ns is None or ns > 9999:
+        return "-" if ns is None else "huge"
     text = f"{ns:.3f}" if ns < 0.0995 else f"{ns:.2f}" if ns < 9.95 else f"{ns:.0f}"
     return text.removeprefix("0")
 
@@ -330,5 +341,6 @@ def legend(comparison: Comparison) -> list[str]:
         "+- half of a 95 % interval: * resolved (it excludes zero, exceeds what is known to be zero, and "
         f"p < {SIGNIFICANT:g}); = equivalent within {margin:g} cycle; ? inconclusive. Holm: its p, adjusted "
         "over all cells that are judged. A/A: the largest of either run; runs: what cells of the same "
-        "machine code differ by between these runs, root mean square. !: another cache level."
+        "machine code and kind differ by between these runs, root mean square, ~ where it is assumed. !: "
+        "another cache level."
     )

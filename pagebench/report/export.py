@@ -27,7 +27,9 @@ def to_gobench(measured: Measured) -> str:
         f"cpu: {machine.cpu_model}",
     ]
     for place, (samples, position) in measured.at.items():
-        axes = f"pattern={place.pattern}/order={place.order}/footprint={format_size(place.footprint_bytes)}"
+        size = format_size(place.footprint_bytes)
+        exact = str(place.footprint_bytes) if "." in size else size  # rounded, and another one's as well
+        axes = f"pattern={place.pattern}/order={place.order}/footprint={exact}"
         # -1 is GOMAXPROCS: a name may end in -7 itself.
         name = (
             f"Benchmark{place.probe.capitalize()}/{axes}/contender={place.contender.removesuffix('@plain')}-1"
@@ -49,5 +51,7 @@ def to_csv(measured: Measured) -> str:
     for place, (samples, position) in measured.at.items():
         values = zip(samples.lines, samples.medians(position), samples.median_cycles(position), strict=True)
         for line, ns, cycles in values:
+            if not np.isfinite(ns):
+                continue
             writer.writerow((line.process, *place, f"{ns:.7g}", f"{cycles:.7g}"))
     return out.getvalue()

@@ -111,7 +111,7 @@ def _block(joined: Joined, effects: Sequence[Effect]) -> list[str]:
 
 
 def _columns(joined: Joined, effects: Sequence[Effect]) -> list[str]:
-    heads = (f"order {effect.order}, {size_text(effect.footprint_bytes)}" for effect in effects)
+    heads = (f"ord {effect.order}, {size_text(effect.footprint_bytes)}" for effect in effects)
     lines = [" " * NAME + "".join(head.rjust(CELL + 1) for head in heads)]
     for i, machine in enumerate(joined.machines):
         if any(effect.sizes[i] is not None for effect in effects):

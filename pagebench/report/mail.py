@@ -26,7 +26,7 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
 def render(summary: Summary) -> str:
     """The mail; every number in it is in the full report, too."""
     head, foot = _head(summary), _foot(summary)
-    budget = LINES - len(head) - len(foot) - 2  # two empty lines
+    budget = LINES - len(head) - len(foot) - 3  # two empty lines, and marks that need two
     lines = [*head, "", *_rows(summary, budget), "", *foot]
     text = "\n".join(line.rstrip() for line in lines[:LINES]) + "\n"
     return text.encode("ascii", "replace").decode()
@@ -100,6 +100,8 @@ def _rows(summary: Summary, budget: int) -> list[str]:
     )
     table = {name: {_place(row): row for row in rows} for name, (_, rows) in asked.items()}
     places = ordered(place for rows in table.values() for place in rows)
+    if not places:
+        return ["Nothing is compared: there is one contender alone."]
     places.sort(key=_telling(places))
     room = budget - len(lines) - 1
     shown = sorted(
@@ -114,10 +116,14 @@ def _rows(summary: Summary, budget: int) -> list[str]:
         )
         lines.append(f"{place[0]:7} {place[1][:9]:9}{place[2]:3} {size_text(place[3]):>4}{changes}")
     left = len(places) - len(shown)
+    unseen = len({row.contender for row in summary.cells if row.verdict != "reference"}) - len(asked)
     marks = (
         f"* p<{summary.significant.level:g} + p above = within {summary.margin_cycles:g} cycle ? inconclusive"
     )
-    lines.append(marks + (f"; {left} rows more" if left else ""))
+    more = [f"{left} rows more"] if left else []
+    if not any(row.question in asked for row in summary.series) and unseen > 0:
+        more.append(f"{unseen} contender{'s' * (unseen > 1)} more")
+    lines += _wrapped("; ".join([marks, *more]), "  ")[:2]
     return lines
 
 
@@ -187,9 +193,9 @@ def _foot(summary: Summary) -> list[str]:
     warned = len(summary.warnings)
     lines += _wrapped(
         "User space: no kernel mappings, no contention, no NUMA."
-        + (f" {warned} warnings, see the report." if warned else "")
+        + (f" {warned} warning{'s' * (warned > 1)}, see the report." if warned else "")
     )
     command = command_lines(summary.command, WIDTH)
-    if len(command) <= COMMAND_LINES:
+    if len(command) <= COMMAND_LINES and max(map(len, command)) <= WIDTH:
         return [*lines, *command]
     return [*lines, "The command is in the result file."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,13 +14,14 @@ from pagebench.units import format_size
 
 
 def escaped(text: str) -> str:
-    """Text of a file, which is not to become a column or an element."""
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text)
+    """Text of a file, which is not to become a column, an element, a link or somebody's name."""
+    plain = re.sub(r"([\\|`*_\[\]])", r"\\\1", html.escape(text, quote=False))
+    return plain.replace("#", "&#35;").replace("@", "&#64;").replace("://", "&#58;//")
 
 
 def folded(title: str, content: Iterable[str]) -> list[str]:
     """What is shown when it is asked for."""
-    return [f"<details><summary>{title}</summary>", "", *content, "", "</details>", ""]
+    return [f"<details><summary>{html.escape(title)}</summary>", "", *content, "", "</details>", ""]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -52,9 +54,7 @@ def render(summary: Summary) -> str:
     columns = [[row for row in summary.cells if row.contender == name] for name in compared]
     heads = [escaped(short(name)) for name in (summary.plan.reference, *compared)]
     everything = table(["cell, ns per lookup", *heads], _rows([reference, *columns]))
-    lines += folded(
-        f"all {len(summary.cells)} cells, against {escaped(short(summary.plan.reference))}", everything
-    )
+    lines += folded(f"all {len(summary.cells)} cells, against {short(summary.plan.reference)}", everything)
     lines += folded(
         "machine, compiler, limits",
         [
@@ -79,7 +79,7 @@ def _rows(columns: Iterable[Sequence[Row]]) -> Iterable[list[str]]:
     of = [{_place(row): row for row in column} for column in columns]
     for place in ordered(_place(row) for column in columns for row in column):
         probe, pattern, order, size, level = place
-        where = f"{probe}, {escaped(pattern)}, order {order}, {format_size(size)} ({LEVELS[level]})"
+        where = f"{escaped(probe)}, {escaped(pattern)}, order {order}, {format_size(size)} ({LEVELS[level]})"
         yield [where, *(_value(column.get(place)) for column in of)]
 
 

@@ -60,6 +60,7 @@ def look() -> Iterator[None]:
         matplotlib.rc("lines", linewidth=1.3, markerfacecolor="none")
         matplotlib.rc("legend", frameon=False, handlelength=3.2)
         matplotlib.rc("svg", hashsalt="pagebench")
+        matplotlib.rc("text", parse_math=False)  # names and CPUs are text of a file
         yield
 
 

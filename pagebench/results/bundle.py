@@ -22,7 +22,7 @@ from pagebench.results.lines import Tool, check_printable
 KIND, SCHEMA = "pagebench-bundle", 1
 MANIFEST, RESULT, CORE, FOLIOS = "manifest.json", "result.jsonl", "objects/core.so", "folios"
 # A run of hours has some 100 MiB; what unpacks to more was made to do so.
-MOST_BYTES, MOST_FILES = 1 << 30, 4096
+MOST_BYTES, MOST_FILES = 1 << 29, 4096
 NAME = re.compile(r"(?:[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*/)*[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
 Content = Literal["result", "object", "source", "configuration", "folios"]
 
@@ -77,21 +77,28 @@ def unpack(path: Path) -> tuple[Manifest, dict[str, bytes]]:
             return _unpack(path, file)
     except OSError as error:
         raise PagebenchError(f"cannot read {path}: {error.strerror}") from error
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OverflowError) as error:
         raise PagebenchError(
             f"{path} is no bundle, or is damaged: make it again with `pagebench bundle`"
         ) from error
 
 
+def _too_large(path: Path) -> PagebenchError:
+    return PagebenchError(f"{path} unpacks to more than any bundle has: it is not read")
+
+
 def _unpack(path: Path, file: io.BufferedReader) -> tuple[Manifest, dict[str, bytes]]:
+    # In one piece: headers have sizes of their own, and tarfile believes them.
+    with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file) as stream:
+        tar = stream.read(MOST_BYTES + 1)
+    if len(tar) > MOST_BYTES:
+        raise _too_large(path)
     contents: dict[str, bytes] = {}
-    left = MOST_BYTES
-    unpacking = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    with unpacking.stream_reader(file) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
         for member in archive:
-            left -= member.size
-            if left < 0 or len(contents) >= MOST_FILES:
-                raise PagebenchError(f"{path} unpacks to more than any bundle has: it is not read")
+            # A sparse file may say that it is larger than all that there is.
+            if len(contents) >= MOST_FILES or member.size > len(tar):
+                raise _too_large(path)
             if not member.isreg() or not NAME.fullmatch(member.name) or member.name in contents:
                 raise PagebenchError(f"{path} is no bundle: it holds {ascii(member.name)[:60]}")
             extracted = archive.extractfile(member)

@@ -69,11 +69,15 @@ class Absolute(msgspec.Struct, frozen=True):
 
 
 class Code(msgspec.Struct, frozen=True):
-    """The variant's own part of a loop: its form, instructions and bytes."""
+    """The variant's own part of a loop: its form, instructions and bytes.
+
+    ``immovable``: it is tied to its address, as what calls something is.
+    """
 
     form: str
     instructions: int
     bytes: int
+    immovable: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +87,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reference, that others are taken to, nothing is judged.  ``ns``, ``cycles``: the difference of the
     differences to it, inside L2 at the first run's core clock; ``percent``: of the cell's time in the first.
     ``aa_ns``: the largest |A/A| of the cell's probe and cache level in either run; ``between_runs_ns``: the
-    root mean square of what differs there though the machine code is the same.  ``outcome``: a gate's, and
+    root mean square of what differs there though the machine code is the same, ``between_runs_assumed`` where
+    nothing says that.  ``outcome``: a gate's, and
     ``threshold_ns`` its threshold.
     """
 
@@ -105,6 +110,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     p_adjusted: Number
     aa_ns: tuple[Number, Number]
     between_runs_ns: Number
+    between_runs_assumed: bool
     smallest_resolvable_ns: Number
     verdict: Verdict | None
     mark: Mark | None

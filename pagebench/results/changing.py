@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from pagebench.results.between_runs import BetweenRuns
 from pagebench.results.change import Absolute, Anchor, Center, Change, Changes, Code, Comparison, Mean
 from pagebench.results.comparison import GroupSamples, Paired, estimate_of
 from pagebench.results.gate import Candidate, Threshold, judge
-from pagebench.results.judgement import FEW_PROCESSES, SIGNIFICANT, mark
+from pagebench.results.judgement import SIGNIFICANT, mark
 from pagebench.results.lines import ProbeCode
 from pagebench.results.measured import Measured, NoiseClass, Place
 from pagebench.results.provenance import check_comparable, differs
@@ -51,7 +51,8 @@ class _Drafted:
     """A cell in both runs, before it is judged.
 
     ``sides``: the anchored differences of each process in ns, of either run; ``yardstick``: it is what others
-    are taken to.
+    are taken to.  ``branches``: a branch tests for tails in one of its loops, or in what it is taken to.
+    ``assumed``: how much runs differ there, if nothing says it.
     """
 
     place: Place
@@ -62,6 +63,8 @@ class _Drafted:
     sides: tuple[Floats, Floats]
     ns: Interval
     turns: bool
+    branches: bool
+    assumed: BetweenRuns
 
     @property
     def judged(self) -> bool:
@@ -88,7 +91,7 @@ def _changes(before: Measured, after: Measured, force: bool, threshold: Threshol
     gate = None
     if threshold is not None:
         candidates = [
-            _candidate(before, one, change, between[one.place])
+            _candidate(before, after, one, change, between[one.place])
             for one, change in zip(drafts, cells, strict=True)
             if not one.yardstick
         ]
@@ -108,7 +111,7 @@ def _changes(before: Measured, after: Measured, force: bool, threshold: Threshol
         only_after=tuple(str(place) for place in after.at if place not in before.at),
         means=tuple(_means(cells, before, after)),
         margin_cycles=before.run.plan.margin_cycles,
-        warnings=tuple(_warnings(before, after, drafts)),
+        warnings=tuple(_warnings(before, after, drafts, between)),
         gate=gate,
     )
 
@@ -157,6 +160,9 @@ def _drafts(before: Measured, after: Measured, common: Sequence[Place]) -> list[
             paired_after = samples_after.paired(position_after, against[1])
             sides = _in_ns(samples, paired), _in_ns(samples, paired_after)
             interval = two_samples.difference(*sides)
+        loops = [run.code(variant, probe).form for run in (before, after)]
+        loops += [before.code(reference.variant, probe).form] if anchor == "reference" else []
+        times = [statistics.median(samples.medians(cell)) for cell in (position, against[0])]
         drafts.append(
             _Drafted(
                 place=place,
@@ -167,6 +173,10 @@ def _drafts(before: Measured, after: Measured, common: Sequence[Place]) -> list[
                 sides=sides,
                 ns=interval,
                 turns=samples.take_turns(position, against[0]) if anchor == "reference" else False,
+                branches="branch" in loops,
+                assumed=BetweenRuns.unknown(
+                    samples.at_core_clock, samples.median_ghz, max(map(math.fabs, times))
+                ),
             )
         )
     return drafts
@@ -178,14 +188,22 @@ def _in_ns(first: GroupSamples, paired: Paired) -> Floats:
 
 
 def _between_runs(one: _Drafted, drafts: Iterable[_Drafted]) -> BetweenRuns:
-    """What of its probe and cache level differs in other contenders, though their code is the same."""
-    return BetweenRuns.of(
-        other.ns.estimate
-        for other in drafts
-        if other.place.contender != one.place.contender
-        and other.same_code
-        and other.noise_class == one.noise_class
-    )
+    """What of its probe and cache level differs in other contenders, though their code is the same.
+
+    Branches differ from run to run by a multiple of what the other forms do.
+    """
+    known_zeros: dict[bool, list[float]] = {True: [], False: []}
+    for other in drafts:
+        if (
+            other.place.contender != one.place.contender
+            and other.same_code
+            and other.noise_class == one.noise_class
+        ):
+            known_zeros[other.branches].append(other.ns.estimate)
+    found = BetweenRuns.of(known_zeros[one.branches])
+    if found is None and not one.branches:
+        found = BetweenRuns.of(known_zeros[True])
+    return found or one.assumed
 
 
 def _p(one: _Drafted, between: BetweenRuns) -> float:
@@ -200,9 +218,10 @@ def _change(
     """A cell with its verdict."""
     place, row, row_after = one.place, before.rows[one.place], after.rows[one.place]
     interval = between.widened(one.ns)
-    aa = tuple(run.aa_ns.get(one.noise_class, math.nan) for run in (before, after))
+    # Without an A/A pair of its kind in both runs nothing is resolved.
+    aa = tuple(run.aa_ns.get(one.noise_class, math.inf) for run in (before, after))
     nulls = [run.null_ns.get(one.noise_class, 0.0) for run in (before, after)] if one.turns else []
-    floor = max((interval.high - interval.low) / 2, *(zero for zero in (*aa, *nulls) if not math.isnan(zero)))
+    floor = max((interval.high - interval.low) / 2, *aa, *nulls)
     per_ns = _cycles_per_ns(before, place)
     verdict = None
     if one.judged:
@@ -232,6 +251,7 @@ def _change(
         p_adjusted=None if p_adjusted is None else number(p_adjusted),
         aa_ns=(number(aa[0]), number(aa[1])),
         between_runs_ns=number(between.ns),
+        between_runs_assumed=between.assumed,
         smallest_resolvable_ns=number(floor),
         verdict=verdict,
         mark=None if verdict is None else mark(verdict, p_adjusted),
@@ -251,7 +271,7 @@ def _center(values: Floats) -> Center:
 
 
 def _code(loop: ProbeCode) -> Code:
-    return Code(loop.form, loop.variant_instructions, loop.variant_bytes)
+    return Code(loop.form, loop.variant_instructions, loop.variant_bytes, bool(loop.immovable))
 
 
 def _cycles_per_ns(before: Measured, place: Place) -> float:
@@ -262,8 +282,11 @@ def _cycles_per_ns(before: Measured, place: Place) -> float:
     return before.run.median_ghz
 
 
-def _candidate(before: Measured, one: _Drafted, change: Change, between: BetweenRuns) -> Candidate:
+def _candidate(
+    before: Measured, after: Measured, one: _Drafted, change: Change, between: BetweenRuns
+) -> Candidate:
     """A cell for a gate."""
+    rows = before.rows[one.place], after.rows[one.place]
 
     def p_beyond(limit: float) -> float:
         p = two_samples.yuen_welch_p(*one.sides, beyond=limit)
@@ -274,8 +297,12 @@ def _candidate(before: Measured, one: _Drafted, change: Change, between: Between
     why_not = ""
     if one.anchor is None:
         why_not = "no loop of theirs has the same machine code in both runs, so that nothing can be judged"
-    elif change.level_after != change.level:
-        why_not = "their cache level is another one, since the L3 is"
+    elif len({level for row in rows for level in (row.level, row.level_at_end)}) > 1:
+        why_not = "their cache level is another one, in one of the runs or at its end, since the L3 is"
+    elif rows[0].backing != rows[1].backing:
+        why_not = (
+            f"their memmaps are on {rows[0].backing} pages in one run, on {rows[1].backing} in the other"
+        )
     return Candidate(
         change,
         change.absolute.before.median or math.nan,
@@ -308,30 +335,37 @@ def _geometric(logarithms: Sequence[float]) -> float | None:
 
 
 def _same_run(before: Measured, after: Measured) -> bool:
-    lines = ([samples.sampling for samples in run.run.samples] for run in (before, after))
-    return before.run.header == after.run.header and next(lines) == next(lines)
+    """Whether a process of a group is in both, tick for tick."""
+    first = {samples.key: samples.sampling.ticks for samples in before.run.samples}
+    return any(first.get(samples.key) == samples.sampling.ticks for samples in after.run.samples)
 
 
-def _warnings(before: Measured, after: Measured, drafts: Sequence[_Drafted]) -> list[str]:
+def _warnings(
+    before: Measured, after: Measured, drafts: Sequence[_Drafted], between: Mapping[Place, BetweenRuns]
+) -> list[str]:
     """What threatens the comparison."""
     lines = []
     if _same_run(before, after):
         lines.append(f"{before.name} and {after.name} are the same run: that shows nothing")
+    for run in (before, after):
+        of_run = [text for text in run.summary.warnings if text not in run.run.header.warnings]
+        lines += [f"{run.name}: {text}" for text in of_run]
     for side in (before.side, after.side):
         if side.trusted is False:
             lines.append(f"{side.name}: its positive control is off, it is not to be trusted: run it again")
         if not side.complete:
             lines.append(f"{side.name} is not finished: only what both have is compared")
-        if side.processes < FEW_PROCESSES:
-            lines.append(f"{side.name} has {side.processes} processes: intervals are rough, give ten or more")
     l3 = [run.run.plan.levels.l3_bytes for run in (before, after)]
     beyond = any(one.place.footprint_bytes > before.run.plan.levels.l2_bytes for one in drafts)
     if beyond and max(l3) > SAME_L3 * min(l3):
         sizes = " and ".join(map(format_size, l3))
         lines.append(f"the L3 to be had was {sizes}: beyond L2 it is not one machine that is compared")
-    if not any(one.same_code for one in drafts):
+    assumed = [one for one in drafts if one.judged and between[one.place].assumed]
+    if assumed:
+        form = "a branch" if any(one.branches for one in assumed) else "its kind"
         lines.append(
-            "no cell has the same machine code in both runs: how much runs differ by themselves is not "
-            "known; name a contender that is not changed, or measure one of both twice"
+            f"for {len(assumed)} cells no other contender of {form} has the same machine code in both runs: "
+            "how much runs differ there is assumed (~), not known; name one that does not change, as "
+            "pointer-branch, or compare both in one run"
         )
     return lines

@@ -72,11 +72,7 @@ def judge(
     counts = {
         name: sum(change.outcome == name for change in judged) for name in ("passed", "failed", "undecided")
     }
-    ends = [
-        (_end(one.change), one.before_ns)
-        for one, change in zip(candidates, judged, strict=True)
-        if change.outcome != "failed"
-    ]
+    ends = [(_end(one.change), one.before_ns) for one in candidates]
     why_not = [_distrust(side) for side in untrusted]
     reasons = [one.why_not for one in candidates if one.why_not]
     why_not += [f"{reasons.count(why)} cells: {why}" for why in dict.fromkeys(reasons)]
@@ -90,11 +86,21 @@ def judge(
         unit=threshold.unit,
         **counts,
         missing=missing,
-        judges_ns=number(max((max(end, 0.0) for end, _ in ends), default=math.nan)),
-        judges_percent=number(max((max(100 * end / ns, 0.0) for end, ns in ends), default=math.nan)),
+        judges_ns=_rounded_up(max((max(end, 0.0) for end, _ in ends), default=math.nan)),
+        judges_percent=_rounded_up(max((max(100 * end / ns, 0.0) for end, ns in ends), default=math.nan)),
         why_not=tuple(why_not),
     )
     return judged, gate
+
+
+def _rounded_up(value: float) -> float | None:
+    """Two significant digits, and not less."""
+    if not math.isfinite(value):
+        return None
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return number(math.ceil(value / unit * (1 - 1e-12)) * unit)
 
 
 def judge_within(threshold: Threshold, summary: Summary) -> list[Outcome]:
@@ -144,9 +150,10 @@ def _outcome(change: Change, limit: float, p_adjusted: float) -> Outcome:
 def _end(change: Change) -> float:
     """The largest slow-down that is not ruled out: by the interval, and by what A/A pairs read."""
     estimate, high = change.ns.estimate, change.ns.high
-    if estimate is None or high is None:
+    known = [aa for aa in change.aa_ns if aa is not None]
+    if estimate is None or high is None or len(known) < len(change.aa_ns):
         return math.inf
-    return max(high, estimate + max((aa for aa in change.aa_ns if aa is not None), default=math.inf))
+    return max(high, estimate + max(known))
 
 
 def _distrust(side: Side) -> str:

@@ -15,7 +15,7 @@ from pagebench.errors import PagebenchError
 from pagebench.names import Level, Verdict
 from pagebench.plan.questions import SERIES, of_family
 from pagebench.results.measured import Measured
-from pagebench.results.provenance import cpu
+from pagebench.results.provenance import MEANING, cpu
 from pagebench.results.statistics import number
 from pagebench.results.summary import Estimate, Number, Row, SeriesRow, Summary
 
@@ -25,7 +25,7 @@ Sign = Literal["slower", "faster", "equivalent", "both", "unresolved"]
 
 
 class JoinedMachine(msgspec.Struct, frozen=True, kw_only=True):
-    """A CPU model, and the runs that are of it.  ``trusted``: whether all positive controls are good."""
+    """A CPU model, and the runs that are of it.  ``trusted``: whether a run's positive control is good."""
 
     cpu: str
     runs: tuple[str, ...]
@@ -101,28 +101,55 @@ def join(runs: Sequence[Measured]) -> Joined:
     by_cpu: dict[str, list[Measured]] = {}
     for run in runs:
         by_cpu.setdefault(cpu(run.run.header.machine), []).append(run)
+    for name, mine in by_cpu.items():
+        _check_one_code(name, mine)
     machines = tuple(_machine(name, mine) for name, mine in by_cpu.items())
     of_series = any(_of_series(run.summary) for run in runs)
     rows: list[list[dict[_Asked, Row]]] = [
-        [dict(_effects(run.summary, of_series)) for run in mine] for mine in by_cpu.values()
+        [dict(_effects(run.summary, of_series)) for run in _counted(mine)] for mine in by_cpu.values()
     ]
     asked = dict.fromkeys(key for of_machine in rows for of_run in of_machine for key in of_run)
     effects = tuple(_effect(key, rows, machines) for key in asked)
     if not effects:
         raise PagebenchError("these runs compare nothing: give each two contenders at least")
-    return Joined(machines=machines, effects=effects, warnings=tuple(_warnings(machines, effects)))
+    warnings = [
+        f"{run.name}: its positive control is off or not finished, what it says is not counted"
+        for run in runs
+        if run.side.trusted is not True
+    ]
+    return Joined(
+        machines=machines, effects=effects, warnings=(*warnings, *_warnings(machines, effects, by_cpu))
+    )
 
 
 def _check_meaning(runs: Sequence[Measured]) -> None:
     first = runs[0].run
     for other in (run.run for run in runs[1:]):
-        for what in ("struct_page_bytes", "memory_model"):
-            values = [getattr(run.plan, what) for run in (first, other)]
-            if values[0] != values[1]:
+        for what, of in MEANING.items():
+            if of(first) != of(other):
                 raise PagebenchError(
-                    f"{first.path} and {other.path} do not measure the same: {what.replace('_', ' ')} is "
-                    f"{values[0] or 'none'} in the one, {values[1] or 'none'} in the other"
+                    f"{first.path} and {other.path} do not measure the same: {what} is {of(first)} in the "
+                    f"one, {of(other)} in the other"
                 )
+
+
+def _check_one_code(name: str, runs: Sequence[Measured]) -> None:
+    """Of one CPU model, a contender is one machine code: others are another contender."""
+    seen: dict[str, tuple[Measured, object]] = {}
+    for run in runs:
+        for variant, code in run.run.header.variants.items():
+            before, loops = seen.setdefault(variant, (run, code.probes))
+            common = loops.keys() & code.probes.keys()  # type: ignore[attr-defined]
+            if any(loops[probe].code != code.probes[probe].code for probe in common):  # type: ignore[index]
+                raise PagebenchError(
+                    f"{variant} is other machine code in {run.run.path} than in {before.run.path}, both of "
+                    f"{name}: `compare` tells them apart"
+                )
+
+
+def _counted(runs: Sequence[Measured]) -> Sequence[Measured]:
+    """The runs whose control is good; all where none is, to be shown and not counted."""
+    return [run for run in runs if run.side.trusted is True] or runs
 
 
 def _machine(name: str, runs: Sequence[Measured]) -> JoinedMachine:
@@ -137,7 +164,7 @@ def _machine(name: str, runs: Sequence[Measured]) -> JoinedMachine:
         compilers=tuple(dict.fromkeys(run.run.header.compiler.name for run in runs)),
         core_ghz=number(ghz[len(ghz) // 2]),
         l3_measured_bytes=min(l3) if l3 else None,
-        trusted=all(run.side.trusted is True for run in runs),
+        trusted=any(run.side.trusted is True for run in runs),
     )
 
 
@@ -233,18 +260,27 @@ def _enclosing(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(number(middle), low, high)
 
 
-def _warnings(machines: Sequence[JoinedMachine], effects: Sequence[Effect]) -> list[str]:
-    lines = [
-        f"{machine.cpu}: a positive control is off or not finished, what it says is not counted"
-        for machine in machines
-        if not machine.trusted
-    ]
+def _warnings(
+    machines: Sequence[JoinedMachine], effects: Sequence[Effect], by_cpu: Mapping[str, Sequence[Measured]]
+) -> list[str]:
+    lines = []
     if len(machines) == 1:
         lines.append("all runs are of one CPU model: `compare` says how they differ")
     for i, machine in enumerate(machines):
         measured = [effect for effect in effects if effect.sizes[i] is not None]
-        if measured and all(i in effect.unresolved for effect in measured):
+        if not measured:
+            lines.append(f"{machine.cpu} measured none of these effects")
+        elif machine.trusted and all(i in effect.unresolved for effect in measured):
             lines.append(
                 f"{machine.cpu} resolves none of its {len(measured)} effects: give it more --processes"
             )
+    codes: dict[str, dict[str, set[str]]] = {}
+    for runs in by_cpu.values():
+        for variant, code in runs[0].run.header.variants.items():
+            for probe, loop in code.probes.items():
+                codes.setdefault(variant, {}).setdefault(probe, set()).add(loop.code)
+    named = {name.partition("@")[0] for effect in effects for name in (effect.before, effect.after)}
+    other = [name for name in sorted(named) if any(len(each) > 1 for each in codes.get(name, {}).values())]
+    if other:
+        lines.append(f"other machine code on other machines: {', '.join(other)}")
     return lines

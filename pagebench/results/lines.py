@@ -5,12 +5,14 @@ A *sampling* is one group in one process.  Numbers carry their unit in their key
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
+from pagebench import names
 from pagebench.host.machine import Machine
 from pagebench.names import LINE_BYTES
 from pagebench.plan.groups import Plan
@@ -22,7 +24,8 @@ SCHEMA = 3
 Natural = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
 Placement = Annotated[int, msgspec.Meta(ge=0, lt=LINE_BYTES)]
-Ratio = Annotated[float, msgspec.Meta(gt=0)]
+# Of clocks: from one tick in a microsecond to a thousand in a nanosecond.
+TicksPerNs = Annotated[float, msgspec.Meta(ge=1e-3, le=1e3)]
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -134,7 +137,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 
     process: Natural
     group: Natural
-    ticks_per_ns: Ratio
+    ticks_per_ns: TicksPerNs
     touched_bytes: Mapping[str, Natural]
     backing: Mapping[str, Mapping[str, Natural]]
     lookups: tuple[Positive, ...]
@@ -153,7 +156,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     encoding_ns: Natural
     counts: tuple[Mapping[str, float], ...]
     steal_ticks: Natural
-    set_up_ns: int
+    set_up_ns: Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
 
 
 class Recalibration(msgspec.Struct, frozen=True, tag_field="kind", tag="recalibration"):
@@ -204,9 +207,30 @@ def check_roles(plan: Plan) -> None:
     for group in plan.groups:
         roles = [cell.role for cell in group.cells]
         known = {"control": "control-reference", "control-eighth": "control-reference"}
+        twins = {
+            dataclasses.replace(c.contender, variant=names.NULL_REFERENCE)
+            for c in group.cells
+            if c.role == "null"
+        }
+        if twins - {c.contender for c in group.cells}:
+            raise ValueError(f"a group's null has nothing to be compared with ({group.title})")
         missing = {known[role] for role in roles if role in known} - set(roles)
-        if roles[0] != "contender" or roles.count("aa") != 1 or missing:
+        if roles[0] != "contender" or roles.count("aa") != 1 or roles.count("identity") != 1 or missing:
             raise ValueError(f"a group lacks cells ({group.title})")
+        if group.probe not in names.PROBES:
+            raise ValueError(f"there is no probe {group.probe[:40]!r}")
+
+
+def check_variants(header: Header) -> None:
+    """Whether it says what every cell's code is.  Raises ValueError."""
+    for group in header.plan.groups:
+        for cell in group.cells:
+            variant = header.variants.get(cell.contender.variant)
+            if variant is None or group.probe not in variant.probes:
+                raise ValueError(f"the code of {cell.contender.variant[:40]} for {group.probe} is missing")
+    for variant in header.variants.values():
+        for probe in variant.probes.values():
+            bytes.fromhex(probe.code)
 
 
 def check_printable(decoded: Any) -> None:

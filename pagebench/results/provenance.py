@@ -29,6 +29,11 @@ def cpu(machine: Machine) -> str:
     return ", ".join([machine.cpu_model, *numbers])
 
 
+def _known(machine: Machine) -> bool:
+    """Whether a CPU says which one it is."""
+    return machine.cpu_model != "unknown" or machine.model is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     of: Callable[[Run], str]
@@ -43,12 +48,25 @@ def _l3(run: Run) -> str:
     return format_size(run.plan.levels.l3_bytes) if run.header.calibration else "not measured"
 
 
+def _caches(run: Run) -> str:
+    caches = run.header.machine.caches
+    sizes = (caches.l1d_bytes, caches.l2_bytes, caches.l3_bytes)
+    return ", ".join("unknown" if size is None else format_size(size) for size in sizes)
+
+
 ROWS: Mapping[str, _Row] = {
     "architecture": _Row(lambda run: run.header.machine.architecture, refused=True),
     "CPU model": _Row(lambda run: cpu(run.header.machine), refused=True),
     "stepping": _Row(lambda run: _text(run.header.machine.stepping)),
     "CPU": _Row(lambda run: str(run.header.machine.cpu)),
     "hypervisor": _Row(lambda run: run.header.machine.hypervisor or "none seen"),
+    "caches": _Row(_caches),
+    "base pages": _Row(lambda run: format_size(run.header.machine.base_page_bytes)),
+    "CPUs online": _Row(lambda run: _text(run.header.machine.online_cpus)),
+    "SMT": _Row(lambda run: _text(run.header.machine.smt_active)),
+    "clock source": _Row(lambda run: _text(run.header.machine.clocksource)),
+    "THP defrag": _Row(lambda run: _text(run.header.machine.thp_defrag)),
+    "margin": _Row(lambda run: f"{run.plan.margin_cycles:g} cycles"),
     "SMT sibling": _Row(lambda run: _text(run.header.machine.thread_siblings)),
     "governor": _Row(lambda run: _text(run.header.machine.governor)),
     "turbo": _Row(lambda run: _text(run.header.machine.turbo)),
@@ -73,7 +91,7 @@ ROWS: Mapping[str, _Row] = {
 MEANING: Mapping[str, Callable[[Run], str]] = {
     "struct page": lambda run: f"{run.plan.struct_page_bytes} bytes",
     "memory model": lambda run: _text(run.plan.memory_model or "none"),
-    "folios": lambda run: _text(run.plan.folios and run.plan.folios.sha256[:16]),
+    "folios": lambda run: run.plan.folios.sha256[:16] if run.plan.folios else "of one order",
 }
 
 
@@ -93,6 +111,9 @@ def differs(before: Run, after: Run) -> list[Differs]:
         for what, row in ROWS.items()
         if row.of(before) != row.of(after)
     ]
+    if not _known(before.header.machine):
+        unknown = cpu(before.header.machine)
+        found.append(Differs("CPU model", f"{unknown}, which says nothing", f"{unknown}", refused=True))
     ghz = before.median_ghz, after.median_ghz
     if abs(ghz[1] / ghz[0] - 1) > SAME_CLOCK:
         found.append(Differs("core clock", f"{ghz[0]:.2f} GHz", f"{ghz[1]:.2f} GHz"))

@@ -30,6 +30,7 @@ from pagebench.results.lines import (
     check_fits,
     check_printable,
     check_roles,
+    check_variants,
 )
 from pagebench.results.simulated import Simulated
 from pagebench.results.simulated import check_fits as check_simulated
@@ -255,6 +256,7 @@ def _header(path: Path, line: bytes) -> Header:
         check_printable(decoded)
         header = msgspec.convert(decoded, Header)
         check_roles(header.plan)
+        check_variants(header)
         return header
     except (ValueError, RecursionError) as error:
         raise PagebenchError(f"{path} has a damaged header ({_why(error)})") from error

@@ -21,6 +21,9 @@ from pagebench.results.statistics import (
     winsorised,
 )
 
+# Values a side up to which all ways to deal them out are counted, as by benchstat.
+EXACT = 50
+
 
 def difference(before: Floats, after: Floats) -> Interval:
     """The difference of two medians over processes, ``after`` less ``before``, with its interval.
@@ -78,10 +81,21 @@ def mann_whitney_p(before: Floats, after: Floats) -> float:
     _values, places, tied = np.unique(
         np.concatenate([before, after]), return_inverse=True, return_counts=True
     )
-    ways = _rank_sums(len(before), tuple(tied.tolist()))
     observed = int(_twice_ranks(tied)[places[: len(before)]].sum())
+    if max(len(before), len(after)) > EXACT:
+        return _normal_p(observed, len(before), len(after), tied)
+    ways = _rank_sums(len(before), tuple(tied.tolist()))
     extreme = min(ways[: observed + 1].sum(), ways[observed:].sum())
     return min(1.0, float(2 * extreme / ways.sum()))
+
+
+def _normal_p(twice_rank_sum: int, count: int, other: int, tied: npt.NDArray[np.int64]) -> float:
+    """Of many values: the rank sum's normal approximation, for continuity and ties corrected."""
+    total = count + other
+    ties = float((tied.astype(np.float64) ** 3 - tied).sum())
+    variance = count * other / 12 * (total + 1 - ties / (total * (total - 1)))
+    off = abs(twice_rank_sum / 2 - count * (total + 1) / 2) - 0.5
+    return 1.0 if variance <= 0 or off <= 0 else math.erfc(off / math.sqrt(2 * variance))
 
 
 def _twice_ranks(tied: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -115,7 +129,8 @@ def order_statistics(values: Floats) -> Interval:
     low = count // 2
     high = low + 1
     covered = math.comb(count, low)
-    while covered < CONFIDENCE * 2**count:
+    # In whole numbers: 2 to the power of many samples is no float.
+    while covered * 100 < round(CONFIDENCE * 100) << count:
         left = math.comb(count, low - 1) if low else 0
         right = math.comb(count, high)
         if left >= right:
