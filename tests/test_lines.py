@@ -108,7 +108,12 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
             "a group lacks cells",
         ),
         (
-            lambda h: h["plan"]["groups"][0]["cells"][-1].update(role="null"),
+            lambda h: h["plan"]["groups"][0].update(
+                cells=[
+                    *h["plan"]["groups"][0]["cells"],
+                    {**h["plan"]["groups"][0]["cells"][-1], "role": "null"},
+                ]
+            ),
             "null has nothing to be compared",
         ),
     ],
@@ -123,7 +128,7 @@ def test_headers_that_contradict_themselves(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ticks_per_ns": 1e308}, {"ticks_per_ns": 1e-323}, {"ticks_per_ns": -1.0}, {"set_up_ns": 10**400}],,
+    [{"ticks_per_ns": 1e308}, {"ticks_per_ns": 1e-323}, {"ticks_per_ns": -1.0}, {"set_up_ns": 10**400}],
 )
 def test_samplings_of_no_clock(changes: dict[str, Any], tmp_path: Path) -> None:
     line = summaries.sampling_of(PLAN, 0, 0, summaries.made_up, **changes)

@@ -118,7 +118,7 @@ def gate_verdict(gate: Gate) -> str:
         3: f"Gate undecided: whether cells got slower by more than {gate.threshold} is not resolved",
     }[code]
     text = f"{what} ({judged}; exit code {code})."
-    if gate.undecided and not gate.why_not and gate.judges_ns is not None and gate.judges_percent is not None:
+    if code == 3 and not gate.why_not and gate.judges_ns is not None and gate.judges_percent is not None:
         text += (
             f" These two runs can judge every cell at {gate.judges_ns:g} ns, or {gate.judges_percent:g} %; "
             "more --processes narrow that."
