@@ -16,6 +16,7 @@ from pagebench.results import result_file
 from pagebench.results.lines import Header, Sampling, check_fits, check_printable
 
 PLAN = summaries.plan_of([summaries.group_of(["pointer-branch", "mask-select"])], processes=2, rounds=3)
+HVO = {"variant": "encoding-null", "layout": "hvo", "backing": "memfd"}
 CELLS = len(PLAN.groups[0].cells)
 
 
@@ -109,10 +110,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         ),
         (
             lambda h: h["plan"]["groups"][0].update(
-                cells=[
-                    *h["plan"]["groups"][0]["cells"],
-                    {**h["plan"]["groups"][0]["cells"][-1], "role": "null"},
-                ]
+                cells=[*h["plan"]["groups"][0]["cells"], {"contender": HVO, "role": "null", "tail_words": 2}]
             ),
             "null has nothing to be compared",
         ),
