@@ -96,11 +96,17 @@ def replay(args: argparse.Namespace) -> None:
         measured.Measured("bundle", bundled.run),
         measured.Measured("here", result_file.read(path)),
     ]
-    write(f"raw data: {path}\n")
-    if provenance.cpu(runs[0].run.header.machine) == provenance.cpu(runs[1].run.header.machine):
-        write(FORMATS["compare"]["text"](changing.compare(runs)))
-    else:
-        write(FORMATS["join"]["text"](joining.join(runs)))
+    here, there = (provenance.cpu(run.run.header.machine) for run in runs)
+    try:
+        if here == there:
+            text = FORMATS["compare"]["text"](changing.compare(runs))
+        else:
+            text = FORMATS["join"]["text"](joining.join(runs))
+    except PagebenchError:
+        write(f"raw data: {path}")  # measured it is
+        raise
+    write(text)
+    write(f"\nraw data: {path}")
 
 
 def selftest(args: argparse.Namespace) -> None:
