@@ -166,6 +166,13 @@ def add_variants(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_files(command: argparse.ArgumentParser) -> None:
+    """Result files, each under a name."""
+    command.add_argument(
+        "files", nargs="+", type=named_or_path, metavar="[NAME=]FILE", help="named by their files by default"
+    )
+
+
 def add_format(command: argparse.ArgumentParser, subject: str) -> None:
     """The formats of a subject."""
     formats = tuple(FORMATS[subject])

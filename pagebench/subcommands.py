@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pagebench import names
 from pagebench.arguments import (
     add_axes,
+    add_files,
     add_folios,
     add_format,
     add_kernel_options,
@@ -17,10 +18,8 @@ from pagebench.arguments import (
     at_least,
     every,
     margin,
-    named_or_path,
     named_tree,
     names_list,
-    orders,
     window,
 )
 from pagebench.commands.looking import THIS_MACHINE
@@ -181,15 +180,13 @@ def measuring(subcommands: Subcommands) -> None:
         "--fail-above", metavar="AMOUNT", help="5%%, 0.2ns or 0.5cycles: the slow-down from which it is bad"
     )
     bisect.add_argument(
-        "--probe", default="chain", metavar="PROBE", help="with --expect, whose loop; default: %(default)s"
+        "--probe",
+        default="chain",
+        metavar="PROBE",
+        help="with --expect, whose loop; default: %(default)s. The axes are those of --fail-above, a quick "
+        "run's by default",
     )
-    for axis in ("--orders", "--footprints", "--patterns", "--probes"):
-        bisect.add_argument(
-            axis,
-            type=orders if axis == "--orders" else names_list,
-            metavar="LIST",
-            help="with --fail-above, as for run; default: a quick run's",
-        )
+    add_axes(bisect)
     bisect.add_argument(
         "--processes", type=at_least(2), metavar="N", help="with --fail-above, worker processes"
     )
@@ -268,9 +265,7 @@ def reading(subcommands: Subcommands) -> None:
         "and other CPU models are refused. Differences to what has the same machine code in both runs are "
         "compared, not absolute times.",
     )
-    compare.add_argument(
-        "files", nargs="+", type=named_or_path, metavar="[NAME=]FILE", help="named by their files by default"
-    )
+    add_files(compare)
     compare.add_argument(
         "--fail-above",
         metavar="AMOUNT",
@@ -286,9 +281,7 @@ def reading(subcommands: Subcommands) -> None:
         description="Result files of many machines: sign and size of each effect, a row a CPU model, best "
         "and worst, and which machines cannot resolve it.",
     )
-    join.add_argument(
-        "files", nargs="+", type=named_or_path, metavar="[NAME=]FILE", help="named by their files by default"
-    )
+    add_files(join)
     add_format(join, "join")
 
     export = subcommands.add_parser(

@@ -9,7 +9,7 @@ both runs says how much runs differ by themselves.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -134,52 +134,53 @@ def _same_variants(before: Measured, after: Measured) -> dict[str, bool]:
 
 def _drafts(before: Measured, after: Measured, common: Sequence[Place]) -> list[_Drafted]:
     """Each cell that both runs have, taken to what has the same code in both."""
-    contenders: dict[tuple[object, ...], int] = defaultdict(int)
-    for place in common:
-        contenders[place[:4]] += 1
-    drafts = []
-    for place in common:
-        (samples, position), (samples_after, position_after) = before.at[place], after.at[place]
-        probe, variant = place.probe, before.rows[place].variant
+    contenders = Counter(place[:4] for place in common)
+    return [_draft(before, after, place, contenders[place[:4]] > 1) for place in common]
 
-        def same(name: str, probe: str = probe) -> bool:
-            return _same_loop(before.code(name, probe), after.code(name, probe))
 
-        reference = samples.group.cells[0].contender
-        of_reference = reference == samples_after.group.cells[0].contender
-        anchor: Anchor | None = None
-        against = 0, 0
-        if of_reference and position and same(reference.variant):
-            anchor = "reference"
-        elif same(names.IDENTITY):
-            anchor, against = "harness", (samples.harness, samples_after.harness)
-        sides = np.array([math.nan]), np.array([math.nan])
-        interval = NOWHERE
-        if anchor is not None:
-            paired = samples.paired(position, against[0])
-            paired_after = samples_after.paired(position_after, against[1])
-            sides = _in_ns(samples, paired), _in_ns(samples, paired_after)
-            interval = two_samples.difference(*sides)
-        loops = [run.code(variant, probe).form for run in (before, after)]
-        loops += [before.code(reference.variant, probe).form] if anchor == "reference" else []
-        times = [statistics.median(samples.medians(cell)) for cell in (position, against[0])]
-        drafts.append(
-            _Drafted(
-                place=place,
-                noise_class=before.noise_class(place),
-                same_code=same(variant),
-                anchor=anchor,
-                yardstick=of_reference and not position and same(variant) and contenders[place[:4]] > 1,
-                sides=sides,
-                ns=interval,
-                turns=samples.take_turns(position, against[0]) if anchor == "reference" else False,
-                branches="branch" in loops,
-                assumed=BetweenRuns.unknown(
-                    samples.at_core_clock, samples.median_ghz, max(map(math.fabs, times))
-                ),
+def _draft(before: Measured, after: Measured, place: Place, others: bool) -> _Drafted:
+    """``others``: whether both runs have other contenders of its group."""
+    (samples, position), (samples_after, position_after) = before.at[place], after.at[place]
+    probe, variant = place.probe, before.rows[place].variant
+
+    def same(name: str) -> bool:
+        return _same_loop(before.code(name, probe), after.code(name, probe))
+
+    reference = samples.group.cells[0].contender
+    of_reference = reference == samples_after.group.cells[0].contender
+    anchor: Anchor | None = None
+    against = 0, 0
+    if of_reference and position and same(reference.variant):
+        anchor = "reference"
+    elif same(names.IDENTITY):
+        anchor, against = "harness", (samples.harness, samples_after.harness)
+    sides, interval = (np.array([math.nan]), np.array([math.nan])), NOWHERE
+    if anchor is not None:
+        paired, paired_after = (
+            of_run.paired(cell, to)
+            for of_run, cell, to in (
+                (samples, position, against[0]),
+                (samples_after, position_after, against[1]),
             )
         )
-    return drafts
+        sides = _in_ns(samples, paired), _in_ns(samples, paired_after)
+        interval = two_samples.difference(*sides)
+    to_reference = anchor == "reference"
+    loops = [run.code(variant, probe).form for run in (before, after)]
+    loops += [before.code(reference.variant, probe).form] if to_reference else []
+    times = [math.fabs(statistics.median(samples.medians(cell))) for cell in (position, against[0])]
+    return _Drafted(
+        place=place,
+        noise_class=before.noise_class(place),
+        same_code=same(variant),
+        anchor=anchor,
+        yardstick=of_reference and not position and same(variant) and others,
+        sides=sides,
+        ns=interval,
+        turns=to_reference and samples.take_turns(position, 0),
+        branches="branch" in loops,
+        assumed=BetweenRuns.unknown(samples.at_core_clock, samples.median_ghz, max(times)),
+    )
 
 
 def _in_ns(first: GroupSamples, paired: Paired) -> Floats:
