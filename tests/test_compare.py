@@ -20,7 +20,7 @@ from test_text import check_golden, misfits
 
 from pagebench import cli
 from pagebench.report import compare, compare_export
-from pagebench.results import change, changing, gate
+from pagebench.results import changing, gate, summary
 from pagebench.results.change import Comparison
 from pagebench.units import KIB, MIB
 
@@ -96,7 +96,7 @@ def test_an_alarm_says_that_it_is_not_the_code(tmp_path: Path) -> None:
 
 def test_json_is_the_typed_comparison(tmp_path: Path) -> None:
     found = slower(tmp_path)
-    decoded = json.loads(change.to_json(found))
+    decoded = json.loads(summary.to_json(found))
     (run,) = decoded["runs"]
     assert run["gate"]["failed"] == 2
     assert {cell["outcome"] for cell in run["cells"]} == {None, "passed", "failed"}

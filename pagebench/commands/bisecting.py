@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import traceback
 from pathlib import Path
@@ -124,7 +125,8 @@ def _compare(args: argparse.Namespace, threshold: Threshold) -> None:
     with tempfile.TemporaryDirectory(prefix="pagebench-") as scratch:
         path = session.start(asked, trees, _output(args.output) or Path(scratch, "bisect.jsonl"), words)
         summary = summarise.summarise(result_file.read(path))
-    write(FORMATS["run"]["text"](summary))
+    with contextlib.suppress(BrokenPipeError):  # git wants to know all the same
+        write(FORMATS["run"]["text"](summary))
     outcomes = gate.judge_within(threshold, summary)
     counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("passed", "failed", "undecided"))
     text = f"is {here} slower than {good} by more than {args.fail_above}? {counts}"

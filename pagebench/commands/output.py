@@ -20,9 +20,7 @@ def write(text: str) -> None:
     encoding = sys.stdout.encoding or "ascii"
     text = (text if text.endswith("\n") else text + "\n").encode(encoding, "replace").decode(encoding)
     try:
-        sys.stdout.write(
-            text.encode(sys.stdout.encoding or "ascii", "replace").decode(sys.stdout.encoding or "ascii")
-        )
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         # What is left in the buffer would be tried again at exit.

@@ -150,7 +150,7 @@ _COUNTED: Mapping[str, tuple[str, Callable[[Counts], float]]] = {
 
 def side_by_side(cells: Sequence[Row], plan: Plan, simulated: Simulated | None) -> list[str]:
     """What a PMU counted beside what was simulated, where there is both."""
-    counted = {_place(row): row for row in cells if row.counts}
+    counted = {(*row.place, row.contender): row for row in cells if row.counts}
     if simulated is None or not counted:
         return []
     events = [event for event in _COUNTED if any(event in row.counts for row in counted.values())]
@@ -172,10 +172,6 @@ def side_by_side(cells: Sequence[Row], plan: Plan, simulated: Simulated | None) 
         where = f"{group.order:3} {size_text(group.footprint_bytes):>4}"
         lines.append(f"{where} {cut(short(row.contender), NAME - 3):{NAME - 3}}{values}")
     return lines
-
-
-def _place(row: Row) -> tuple[str, str, int, int, str]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes, row.contender
 
 
 def _or_none(value: float | None) -> str:

@@ -42,13 +42,13 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
     },
     "compare": {
         "text": _by("report.compare", "render"),
-        "json": _by("results.change", "to_json"),
+        "json": _by("results.summary", "to_json"),
         "csv": _by("report.compare_export", "to_csv"),
         "markdown": _by("report.compare_export", "to_markdown"),
     },
     "join": {
         "text": _by("report.join", "render"),
-        "json": _by("results.joining", "to_json"),
+        "json": _by("results.summary", "to_json"),
         "markdown": _by("report.join", "to_markdown"),
     },
     "export": {"gobench": _by("report.export", "to_gobench"), "csv": _by("report.export", "to_csv")},

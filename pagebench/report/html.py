@@ -124,8 +124,8 @@ def _answers(summary: Summary) -> list[Table]:
     for tree, what in ((True, "What the later tree changes"), (False, "What the series of v7.1 changes")):
         rows = [row for row in summary.series if row.tree is tree and row.question in of_the_series]
         asked = ordered((row.question, row.before, row.after) for row in rows)
-        at = {(*_place(row), row.question, row.before, row.after): row for row in rows}
-        places = ordered(_place(row) for row in rows)
+        at = {(*row.place, row.question, row.before, row.after): row for row in rows}
+        places = ordered(row.place for row in rows)
         heads = [f"{name}: {short(before)} to {short(after)}" for name, before, after in asked]
         body = [
             [*_where(next(filter(None, of))), *map(_answer, of)]
@@ -140,10 +140,6 @@ NOTE = (
     "ns per lookup, after less before, with half of a 95 % interval: below zero is faster. * resolved and "
     "significant, + resolved, = equivalent, ? inconclusive."
 )
-
-
-def _place(row: Row) -> tuple[str, str, int, int]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes
 
 
 def _answer(row: Row | None) -> Cell:

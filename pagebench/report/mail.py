@@ -98,7 +98,7 @@ def _rows(summary: Summary, budget: int) -> list[str]:
     lines.append(
         f"{'probe':7} {'pattern':9}{'ord':>3} {'mem':>4}" + "".join(name.rjust(14) for name in names)
     )
-    table = {name: {_place(row): row for row in rows} for name, (_, rows) in asked.items()}
+    table = {name: {row.place: row for row in rows} for name, (_, rows) in asked.items()}
     places = ordered(place for rows in table.values() for place in rows)
     if not places:
         return ["Nothing is compared: there is one contender alone."]
@@ -148,10 +148,6 @@ def _columns(summary: Summary) -> dict[str, tuple[str, Sequence[Row]]]:
 
 
 _Place = tuple[str, str, int, int]
-
-
-def _place(row: Row) -> _Place:
-    return row.probe, row.pattern, row.order, row.footprint_bytes
 
 
 def _telling(places: Sequence[_Place]) -> Callable[[_Place], tuple[int, ...]]:

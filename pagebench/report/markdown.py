@@ -76,15 +76,11 @@ def render(summary: Summary) -> str:
 def _rows(columns: Iterable[Sequence[Row]]) -> Iterable[list[str]]:
     """A row a cell, a column a contender or a question."""
     columns = list(columns)
-    of = [{_place(row): row for row in column} for column in columns]
-    for place in ordered(_place(row) for column in columns for row in column):
+    of = [{(*row.place, row.level): row for row in column} for column in columns]
+    for place in ordered((*row.place, row.level) for column in columns for row in column):
         probe, pattern, order, size, level = place
         where = f"{escaped(probe)}, {escaped(pattern)}, order {order}, {format_size(size)} ({LEVELS[level]})"
         yield [where, *(_value(column.get(place)) for column in of)]
-
-
-def _place(row: Row) -> tuple[str, str, int, int, str]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes, row.level
 
 
 def _value(row: Row | None) -> str:

@@ -182,8 +182,3 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     runs: tuple[Changes, ...]
-
-
-def to_json(comparison: Comparison) -> str:
-    """The comparison as JSON, indented."""
-    return msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode()

@@ -17,7 +17,7 @@ from pagebench.results import statistics
 from pagebench.results.change import Change, Gate, Outcome, Side
 from pagebench.results.judgement import SIGNIFICANT
 from pagebench.results.statistics import number
-from pagebench.results.summary import Row, Summary
+from pagebench.results.summary import Summary
 from pagebench.units import Unit, parse_amount
 
 FAILED, UNDECIDED = 1, 3
@@ -108,12 +108,12 @@ def judge_within(threshold: Threshold, summary: Summary) -> list[Outcome]:
 
     Differences are taken within the round there: the interval and what the run resolves are all there is.
     """
-    reference_ns = {_axes(row): row.ns.median for row in summary.cells if row.verdict == "reference"}
+    reference_ns = {row.place: row.ns.median for row in summary.cells if row.verdict == "reference"}
     outcomes: list[Outcome] = []
     for row in summary.cells:
         if row.verdict == "reference":
             continue
-        ns, floor, before = row.difference.ns, row.smallest_resolvable_ns, reference_ns.get(_axes(row))
+        ns, floor, before = row.difference.ns, row.smallest_resolvable_ns, reference_ns.get(row.place)
         ends = ns.estimate, ns.low, ns.high, floor, before, row.cycles.median, row.ns.median
         if any(end is None for end in ends):
             outcomes.append("undecided")
@@ -125,10 +125,6 @@ def judge_within(threshold: Threshold, summary: Summary) -> list[Outcome]:
         else:
             outcomes.append("passed" if max(high, estimate + floor) <= limit else "undecided")
     return outcomes
-
-
-def _axes(row: Row) -> tuple[object, ...]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes
 
 
 def exit_code(gate: Gate) -> int:

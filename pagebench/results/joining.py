@@ -14,6 +14,7 @@ import msgspec
 from pagebench.errors import PagebenchError
 from pagebench.names import Level, Verdict
 from pagebench.plan.questions import SERIES, of_family
+from pagebench.results.lines import ProbeCode
 from pagebench.results.measured import Measured
 from pagebench.results.provenance import MEANING, cpu
 from pagebench.results.statistics import number
@@ -83,11 +84,6 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-def to_json(joined: Joined) -> str:
-    """As JSON, indented."""
-    return msgspec.json.format(msgspec.json.encode(joined), indent=1).decode()
-
-
 _Asked = tuple[str, str, str, str, str, int, int]
 
 
@@ -135,12 +131,12 @@ def _check_meaning(runs: Sequence[Measured]) -> None:
 
 def _check_one_code(name: str, runs: Sequence[Measured]) -> None:
     """Of one CPU model, a contender is one machine code: others are another contender."""
-    seen: dict[str, tuple[Measured, object]] = {}
+    seen: dict[str, tuple[Measured, Mapping[str, ProbeCode]]] = {}
     for run in runs:
         for variant, code in run.run.header.variants.items():
             before, loops = seen.setdefault(variant, (run, code.probes))
-            common = loops.keys() & code.probes.keys()  # type: ignore[attr-defined]
-            if any(loops[probe].code != code.probes[probe].code for probe in common):  # type: ignore[index]
+            common = loops.keys() & code.probes.keys()
+            if any(loops[probe].code != code.probes[probe].code for probe in common):
                 raise PagebenchError(
                     f"{variant} is other machine code in {run.run.path} than in {before.run.path}, both of "
                     f"{name}: `compare` tells them apart"
@@ -178,15 +174,11 @@ def _effects(summary: Summary, of_series: bool) -> Iterable[tuple[_Asked, Row]]:
     if of_series:
         for answer in _of_series(summary):
             name = f"{answer.question}, trees" if answer.tree else answer.question
-            yield (name, answer.before, answer.after, *_place(answer)), answer
+            yield (name, answer.before, answer.after, *answer.place), answer
         return
     for row in summary.cells:
         if row.verdict != "reference":
-            yield ("", summary.plan.reference, row.contender, *_place(row)), row
-
-
-def _place(row: Row) -> tuple[str, str, int, int]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes
+            yield ("", summary.plan.reference, row.contender, *row.place), row
 
 
 def _effect(

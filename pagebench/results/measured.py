@@ -50,10 +50,7 @@ class Measured:
     @cached_property
     def rows(self) -> dict[Place, Row]:
         """The cells of the summary."""
-        return {
-            Place(row.probe, row.pattern, row.order, row.footprint_bytes, row.contender): row
-            for row in self.summary.cells
-        }
+        return {Place(*row.place, row.contender): row for row in self.summary.cells}
 
     @cached_property
     def at(self) -> dict[Place, tuple[GroupSamples, int]]:

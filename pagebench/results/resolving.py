@@ -26,12 +26,12 @@ def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Re
     if target is None:
         return None
     compared = [row for row in cells if row.verdict != "reference"]
-    reference_ns = {_place(row): row.ns.median for row in cells if row.verdict == "reference"}
+    reference_ns = {row.place: row.ns.median for row in cells if row.verdict == "reference"}
     unresolved = []
     for row in compared:
         # The target in ns, at the cell's clock and its reference's time.
         ghz = (row.cycles.median or math.nan) / (row.ns.median or math.nan)
-        per_unit = {"ns": 1.0, "cycles": 1 / ghz, "%": (reference_ns[_place(row)] or math.nan) / 100}
+        per_unit = {"ns": 1.0, "cycles": 1 / ghz, "%": (reference_ns[row.place] or math.nan) / 100}
         asked_ns = target.amount * per_unit[target.unit]
         resolvable_ns = row.smallest_resolvable_ns
         if resolvable_ns is not None and resolvable_ns <= asked_ns:
@@ -63,10 +63,6 @@ def resolution(run: Run, cells: Sequence[Row], known_zeros: Sequence[Row]) -> Re
 
 def _noise_class(run: Run, row: Row | Unresolved) -> tuple[object, ...]:
     return run.plan.noise_class(row.probe, row.footprint_bytes)
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    return row.probe, row.pattern, row.order, row.footprint_bytes
 
 
 def _least(row: Row) -> float:

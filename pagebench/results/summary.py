@@ -90,6 +90,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     mark: Mark | None = None
     smallest_resolvable_ns: Number = None
 
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """Probe, pattern, order and footprint: what the cells of a group have in common."""
+        return self.probe, self.pattern, self.order, self.footprint_bytes
+
 
 class SeriesRow(Row, frozen=True, kw_only=True):
     """A question's answer: ``after`` compared with ``before``; ``tree``: of kernel trees."""
@@ -305,9 +310,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     explanation: Explanation | None
 
 
-def to_json(summary: Summary) -> str:
-    """The summary as JSON, indented."""
-    return msgspec.json.format(msgspec.json.encode(summary), indent=1).decode()
+def to_json(judged: msgspec.Struct) -> str:
+    """A summary, or what is made of several, as JSON, indented."""
+    return msgspec.json.format(msgspec.json.encode(judged), indent=1).decode()
 
 
 def json_schema() -> dict[str, Any]:
