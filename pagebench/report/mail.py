@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pagebench.plan.questions import SERIES, of_family
 from pagebench.report.tables import LEVELS, cut, difference, ordered, short, significant, size_text
@@ -26,7 +26,7 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
 def render(summary: Summary) -> str:
     """The mail; every number in it is in the full report, too."""
     head, foot = _head(summary), _foot(summary)
-    budget = LINES - len(head) - len(foot) - 3  # two empty lines, and marks that need two
+    budget = LINES - len(head) - len(foot) - 2  # two empty lines
     lines = [*head, "", *_rows(summary, budget), "", *foot]
     text = "\n".join(line.rstrip() for line in lines[:LINES]) + "\n"
     return text.encode("ascii", "replace").decode()
@@ -104,6 +104,8 @@ def _rows(summary: Summary, budget: int) -> list[str]:
         return ["Nothing is compared: there is one contender alone."]
     places.sort(key=_telling(places))
     room = budget - len(lines) - 1
+    if len(_marks(summary, asked, len(places) - room)) > 1:
+        room -= 1
     shown = sorted(
         places[: max(0, room)],
         key=lambda place: (PROBES.index(place[0]) if place[0] in PROBES else len(PROBES), place),
@@ -115,16 +117,19 @@ def _rows(summary: Summary, budget: int) -> list[str]:
             for row in cells
         )
         lines.append(f"{place[0]:7} {place[1][:9]:9}{place[2]:3} {size_text(place[3]):>4}{changes}")
-    left = len(places) - len(shown)
+    return [*lines, *_marks(summary, asked, len(places) - len(shown))]
+
+
+def _marks(summary: Summary, asked: Collection[str], left: int) -> list[str]:
+    """What marks mean, and what there was no room for; one line, or two."""
+    level, margin = summary.significant.level, summary.margin_cycles
+    told = [f"* p<{level:g} + p above = within {margin:g} cycle ? inconclusive"]
+    if left > 0:
+        told.append(f"{left} rows more")
     unseen = len({row.contender for row in summary.cells if row.verdict != "reference"}) - len(asked)
-    marks = (
-        f"* p<{summary.significant.level:g} + p above = within {summary.margin_cycles:g} cycle ? inconclusive"
-    )
-    more = [f"{left} rows more"] if left else []
     if not any(row.question in asked for row in summary.series) and unseen > 0:
-        more.append(f"{unseen} contender{'s' * (unseen > 1)} more")
-    lines += _wrapped("; ".join([marks, *more]), "  ")[:2]
-    return lines
+        told.append(f"{unseen} contender{'s' * (unseen > 1)} more")
+    return _wrapped("; ".join(told))[:2]
 
 
 def _columns(summary: Summary) -> dict[str, tuple[str, Sequence[Row]]]:
